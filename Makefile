@@ -1,0 +1,87 @@
+# callmesh. `make` shows what there is. Everything is set up by the targets that need it.
+
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+CODE   := shared services tests
+# Tests in parallel: as many processes as there are cores.
+JOBS   ?= auto
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run demo mesh test lint fmt types imports bench contracts up down lock clean
+
+help: ## Show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# -- set-up: each step once, again when its lock file changes ----------------------------------
+
+$(VENV)/bin/python:
+	@deploy/scripts/make-venv.sh "$(PYTHON)" $(VENV)
+
+$(VENV)/.runtime: deploy/locks/runtime.txt pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --require-hashes --requirement deploy/locks/runtime.txt
+	@touch $@
+
+$(VENV)/.dev: deploy/locks/dev.txt $(VENV)/.runtime
+	$(BIN)/pip install --quiet --require-hashes --requirement deploy/locks/dev.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
+
+tests/tools/node_modules/.package-lock.json: tests/tools/package-lock.json
+	@deploy/scripts/ensure-tools.sh npm
+	npm ci --prefix tests/tools --no-audit --no-fund --ignore-scripts --silent
+
+.PHONY: servers
+servers:
+	@deploy/scripts/ensure-tools.sh rabbitmq
+
+setup: $(VENV)/.dev tests/tools/node_modules/.package-lock.json servers ## Install everything that developing and testing need
+
+# -- using it ----------------------------------------------------------------------------------
+
+run: $(VENV)/.runtime ## Play recorded calls through the mesh, then serve until Ctrl-C
+	@$(BIN)/python -m services demo --serve
+
+demo: $(VENV)/.runtime ## The same, and exit when the calls are done
+	@$(BIN)/python -m services demo
+
+mesh: setup ## The same with six processes over a real RabbitMQ and MongoDB, without Docker
+	@$(BIN)/python -m tests.mesh
+
+up: ## Start the whole in containers (docker compose)
+	docker compose up --build --detach --wait
+
+down: ## Stop the containers; data stays in their volumes
+	docker compose down
+
+# -- developing --------------------------------------------------------------------------------
+
+test: setup ## Run every test lane, with real RabbitMQ and MongoDB
+	$(BIN)/python -m shared.testing.backends $(BIN)/pytest -n $(JOBS) --dist loadgroup
+
+lint: setup types imports ## Check style, types, imports and that generated files are current
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/callmesh contracts --check
+
+types: $(VENV)/.dev ## Check types
+	$(BIN)/mypy
+
+imports: $(VENV)/.dev ## Check who imports whom
+	$(BIN)/lint-imports
+
+fmt: $(VENV)/.dev ## Format, and mend what can be mended
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+contracts: $(VENV)/.dev ## Write the generated references (docs/reference, .env.example)
+	$(BIN)/callmesh contracts
+
+bench: setup ## Measure: bus, decision, ingest to journal
+	$(BIN)/python -m shared.testing.backends $(BIN)/python -m tests.bench
+
+lock: $(VENV)/.dev ## Make the lock files again from pyproject.toml
+	deploy/scripts/lock.sh $(BIN)/uv
+
+clean: ## Remove what the targets made; the next one sets up again
+	rm -rf $(VENV) tests/tools/node_modules .mypy_cache .ruff_cache .import_linter_cache dist
