@@ -1,0 +1,61 @@
+"""Moments and lengths of time as types: on the wire, in documents, in settings. Pure."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    PlainSerializer,
+    WithJsonSchema,
+)
+
+
+def to_instant(moment: datetime) -> datetime:
+    """UTC, in whole milliseconds: what MongoDB keeps, so that both stores give back the same."""
+    try:
+        utc = moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("no date of the calendar in UTC") from None
+    return utc.replace(microsecond=utc.microsecond // 1000 * 1000)
+
+
+def to_text(moment: datetime) -> str:
+    """ISO 8601, always with milliseconds and ``Z``, so that texts sort as the moments do."""
+    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+
+
+#: A moment on the wire and in a document; a naive time is refused.
+Instant = Annotated[
+    AwareDatetime,
+    AfterValidator(to_instant),
+    PlainSerializer(to_text, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+
+
+def to_duration(value: Any) -> Any:
+    """``250ms``, ``1.5s``, ``10m``, ``2h``, ``1d``; anything else as pydantic reads it."""
+    if isinstance(value, str) and (found := _DURATION.match(value.strip())):
+        try:
+            return timedelta(seconds=float(found["number"]) * _SECONDS[found["unit"] or "s"])
+        except OverflowError:
+            raise ValueError("longer than any clock runs") from None
+    return value
+
+
+def _not_negative(value: timedelta) -> timedelta:
+    if value < timedelta(0):
+        raise ValueError("a length of time is not negative")
+    return value
+
+
+_DURATION = re.compile(r"^(?P<number>\d+(\.\d+)?)\s*(?P<unit>ms|s|m|h|d)?$")
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+#: A length of time in settings and site files: ``1.5s``, ``10m``; a bare number is in seconds.
+Duration = Annotated[timedelta, BeforeValidator(to_duration), AfterValidator(_not_negative)]

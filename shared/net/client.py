@@ -1,0 +1,127 @@
+"""The one HTTP client: a time budget per request, a cap on what is read, no redirects."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random
+from yarl import URL
+
+from shared.errors import OutOfTime, Rejected, Unavailable
+from shared.net.guard import AddressGuard, GuardedResolver
+from shared.observe import tracing
+
+#: A page of 200 CRM records is some hundred kilobytes.
+MAX_ANSWER_BYTES = 8 * 1024 * 1024
+_POOL = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class _NotSent(Unavailable):
+    """The connection was never made, so nothing can have happened at the other end."""
+
+
+class HttpClient:
+    """Use as an async context manager; connections are kept and shared."""
+
+    def __init__(self, guard: AddressGuard) -> None:
+        self._guard = guard
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=_POOL, resolver=GuardedResolver(self._guard), ttl_dns_cache=60
+            ),
+            auto_decompress=True,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": "callmesh"},
+            trust_env=False,
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def send(
+        self,
+        method: str,
+        url: URL,
+        *,
+        within: timedelta,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> Answer:
+        """
+        *url* goes out as it is, nothing is quoted again. A request whose connection could not be
+        made is tried once more, as is one that was cut off and whose method makes that harmless.
+
+        Raises: Unavailable (no answer in time, no connection), Rejected (a forbidden address, an
+        answer over the cap).
+        """
+        # What was cut off aiohttp repeats by itself, once, where the method is idempotent.
+        again = retry_if_exception_type(_NotSent)
+        try:
+            async with asyncio.timeout(within.total_seconds()):
+                async for attempt in AsyncRetrying(
+                    stop=stop_after_attempt(2), wait=wait_random(0, 0.2), retry=again, reraise=True
+                ):
+                    with attempt:
+                        return await self._once(method, url, headers or {}, body)
+        except TimeoutError:
+            raise OutOfTime(
+                f"{url.host} did not answer within {within.total_seconds():g} s"
+            ) from None
+        raise AssertionError("unreachable: tenacity raises what the last attempt raised")
+
+    async def _once(
+        self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None
+    ) -> Answer:
+        if self._session is None:
+            raise RuntimeError("enter the client first")
+        self._guard.check_host(url.host or "")
+        trace = tracing.traceparent()
+        sent = {**headers, **({"traceparent": trace} if trace else {})}
+        try:
+            async with self._session.request(
+                method, url, headers=sent, data=body, allow_redirects=False
+            ) as response:
+                return Answer(
+                    response.status,
+                    {name.lower(): value for name, value in response.headers.items()},
+                    await _capped(response),
+                )
+        except aiohttp.ClientConnectorError as error:
+            raise _NotSent(f"no connection to {url.host}: {error.os_error}") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unavailable(f"{url.host} broke off: {type(error).__name__}") from error
+
+
+async def _capped(response: aiohttp.ClientResponse) -> bytes:
+    parts, size = [], 0
+    async for part in response.content.iter_any():
+        size += len(part)
+        if size > MAX_ANSWER_BYTES:
+            raise Rejected(f"{response.url.host} answered more than {MAX_ANSWER_BYTES} bytes")
+        parts.append(part)
+    return b"".join(parts)

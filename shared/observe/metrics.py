@@ -1,0 +1,174 @@
+"""
+Metrics. Every name is in one table with its meaning and labels; nothing else can be counted.
+
+Labels are few and closed: never a call id, a number or a tenant's text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+MetricName = Literal[
+    "callmesh_deliveries_total",
+    "callmesh_handling_seconds",
+    "callmesh_published_total",
+    "callmesh_spooled_total",
+    "callmesh_spool_waiting",
+    "callmesh_hooks_total",
+    "callmesh_http_requests_total",
+    "callmesh_http_request_seconds",
+    "callmesh_pbx_events_total",
+    "callmesh_pbx_connected",
+    "callmesh_crm_requests_total",
+    "callmesh_crm_request_seconds",
+    "callmesh_contact_lookups_total",
+    "callmesh_route_decisions_total",
+    "callmesh_route_decision_seconds",
+    "callmesh_journal_entries_total",
+    "callmesh_dials_total",
+    "callmesh_live_streams",
+    "callmesh_pops_total",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    kind: type[Counter | Gauge | Histogram]
+    meaning: str
+    labels: tuple[str, ...] = ()
+
+
+METRICS: dict[MetricName, Metric] = {
+    "callmesh_deliveries_total": Metric(
+        Counter,
+        "Messages handed to a handler, by outcome: done, retried, dead.",
+        ("service", "type", "outcome"),
+    ),
+    "callmesh_handling_seconds": Metric(
+        Histogram, "Time a handler took for one message.", ("service", "type")
+    ),
+    "callmesh_published_total": Metric(
+        Counter, "Messages whose acceptance the bus confirmed, or refused.", ("type", "outcome")
+    ),
+    "callmesh_spooled_total": Metric(
+        Counter, "Messages kept in the store because the bus was away.", ("service",)
+    ),
+    "callmesh_spool_waiting": Metric(
+        Gauge, "Messages in the store that wait for the bus.", ("service",)
+    ),
+    "callmesh_hooks_total": Metric(
+        Counter,
+        "PBX hooks taken: accepted by the broker, or spooled. Refused ones are in "
+        "callmesh_http_requests_total by their status.",
+        ("outcome",),
+    ),
+    "callmesh_http_requests_total": Metric(
+        Counter, "HTTP requests answered.", ("operation", "status")
+    ),
+    "callmesh_http_request_seconds": Metric(
+        Histogram, "Time to answer an HTTP request.", ("operation",)
+    ),
+    "callmesh_pbx_events_total": Metric(
+        Counter,
+        "Events read from PBX connections: used, ignored, dropped (our queue was full).",
+        ("kind", "outcome"),
+    ),
+    "callmesh_pbx_connected": Metric(
+        Gauge, "PBX connections that are up in this process.", ("kind",)
+    ),
+    "callmesh_crm_requests_total": Metric(
+        Counter,
+        "Requests to CRMs by outcome: ok, not_found, rejected, throttled, failed.",
+        ("template", "outcome"),
+    ),
+    "callmesh_crm_request_seconds": Metric(
+        Histogram, "Time a CRM took to answer one request.", ("template",)
+    ),
+    "callmesh_contact_lookups_total": Metric(
+        Counter,
+        "Contact lookups by where the answer came from: process, store, crm, failed.",
+        ("answer",),
+    ),
+    "callmesh_route_decisions_total": Metric(
+        Counter, "Route decisions by reason.", ("face", "reason")
+    ),
+    "callmesh_route_decision_seconds": Metric(
+        Histogram, "Time from the PBX's question to our answer.", ("face",)
+    ),
+    "callmesh_journal_entries_total": Metric(
+        Counter, "Steps of journal entries: sent, found, retried, failed.", ("outcome",)
+    ),
+    "callmesh_dials_total": Metric(Counter, "Click-to-call orders by final state.", ("state",)),
+    "callmesh_live_streams": Metric(Gauge, "Open agent streams."),
+    "callmesh_pops_total": Metric(
+        Counter, "Screen pops sent, by what was known then.", ("contact",)
+    ),
+}
+#: From half a millisecond, a cached decision, to ten seconds, the slowest CRM that is waited for.
+_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Metrics:
+    """One registry per process; children are bound once per label set and kept."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._parents: dict[MetricName, Counter | Gauge | Histogram] = {}
+        self._children: dict[tuple[MetricName, tuple[str, ...]], Counter | Gauge | Histogram] = {}
+        for name, metric in METRICS.items():
+            if metric.kind is Histogram:
+                self._parents[name] = Histogram(
+                    name, metric.meaning, metric.labels, registry=self.registry, buckets=_BUCKETS
+                )
+            else:
+                self._parents[name] = metric.kind(
+                    name, metric.meaning, metric.labels, registry=self.registry
+                )
+
+    def count(self, name: MetricName, *labels: str, by: float = 1) -> None:
+        child = self._child(name, labels)
+        assert isinstance(child, Counter | Gauge), name  # noqa: S101  a programming fault
+        child.inc(by)
+
+    def set(self, name: MetricName, *labels: str, to: float) -> None:
+        child = self._child(name, labels)
+        assert isinstance(child, Gauge), name  # noqa: S101  a programming fault
+        child.set(to)
+
+    def observe(self, name: MetricName, *labels: str, seconds: float) -> None:
+        child = self._child(name, labels)
+        assert isinstance(child, Histogram), name  # noqa: S101  a programming fault
+        child.observe(seconds)
+
+    @contextmanager
+    def timed(self, name: MetricName, *labels: str) -> Iterator[None]:
+        began = perf_counter()
+        try:
+            yield
+        finally:
+            self.observe(name, *labels, seconds=perf_counter() - began)
+
+    def value(self, name: MetricName, *labels: str) -> float:
+        """The current value of a counter or gauge: for tests and for ``doctor``."""
+        suffix = "_total" if METRICS[name].kind is Counter and not name.endswith("_total") else ""
+        found = self.registry.get_sample_value(
+            name + suffix, dict(zip(METRICS[name].labels, labels, strict=True))
+        )
+        return found or 0.0
+
+    def exposition(self) -> bytes:
+        """The Prometheus text format."""
+        return generate_latest(self.registry)
+
+    def _child(self, name: MetricName, labels: tuple[str, ...]) -> Counter | Gauge | Histogram:
+        key = (name, labels)
+        if (child := self._children.get(key)) is None:
+            parent = self._parents[name]
+            child = self._children[key] = parent.labels(*labels) if labels else parent
+        return child

@@ -1,0 +1,145 @@
+"""
+Phone numbers: what a PBX shows, what a CRM may hold, whether the two are the same.
+
+PBXs and CRMs write one number in many ways. A number is kept as it came (*digits*) and, where
+the `phonenumbers` metadata accepts it, as E.164. A CRM that compares text has to be asked for
+every spelling under which it may have stored the number: :func:`spellings` makes them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import phonenumbers
+from phonenumbers import PhoneNumberFormat
+
+#: A caller who hides, in the words of Asterisk, SIP and the vendors' hooks.
+_WITHHELD = frozenset(
+    {"", "anonymous", "unknown", "<unknown>", "private", "restricted", "unavailable", "withheld"}
+)
+_NAMED_FORMATS = ("digits", "e164", "national", "international", "nsn")
+_PATTERN = re.compile(r"^[*() +./-]*\*[*() +./-]*$")
+#: ITU-T E.164 allows 15 digits; prefixes of a trunk come on top.
+MAX_DIGITS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class PhoneNumber:
+    """*digits* has no punctuation; *e164* is None for what is no valid number of its region."""
+
+    raw: str
+    digits: str
+    e164: str | None
+
+    @property
+    def withheld(self) -> bool:
+        return not self.digits
+
+    @property
+    def key(self) -> str:
+        """One text per number, whatever its spelling: what caches and locks are keyed by."""
+        return self.e164 or self.digits
+
+    def __str__(self) -> str:
+        return self.key or "withheld"
+
+
+_Candidate = tuple[str, str | None, Callable[[phonenumbers.PhoneNumber], bool]]
+
+
+@lru_cache(maxsize=8192)
+def parse(raw: str, region: str | None) -> PhoneNumber:
+    """
+    Never raises: what cannot be read as a number has no digits.
+
+    *region* is an ISO 3166 country (``GB``) in which national numbers are read.
+    """
+    text = raw.strip()
+    if text.lower() in _WITHHELD:
+        return PhoneNumber(raw, "", None)
+    digits = phonenumbers.normalize_digits_only(text)[:MAX_DIGITS]
+    # The metadata lags behind new ranges, so a number that shows what it is (a trunk zero, or a
+    # country code, with which PBXs often drop the plus sign) need only have a possible length.
+    trunk_zero = digits.startswith("0")
+    for candidate, default, accept in (
+        *_with_its_country_code(text, digits, region),
+        (text, region, phonenumbers.is_valid_number),
+        (f"+{digits}", None, phonenumbers.is_possible_number),
+        (text, region if trunk_zero else None, phonenumbers.is_possible_number),
+    ):
+        try:
+            number = phonenumbers.parse(candidate, default)
+        except phonenumbers.NumberParseException:
+            continue
+        if accept(number):
+            return PhoneNumber(
+                raw, digits, phonenumbers.format_number(number, PhoneNumberFormat.E164)
+            )
+    return PhoneNumber(raw, digits, None)
+
+
+def _with_its_country_code(text: str, digits: str, region: str | None) -> list[_Candidate]:
+    """``4915123456789`` in Germany may be of area 04915; a plus sign that was dropped is likelier."""
+    code = phonenumbers.country_code_for_region(region) if region else 0
+    if code and not text.startswith("+") and digits.startswith(str(code)):
+        return [(f"+{digits}", None, phonenumbers.is_valid_number)]
+    return []
+
+
+def same_number(one: str, other: str, region: str | None) -> bool:
+    """Whether two spellings mean one number; a withheld number is nobody's."""
+    first, second = parse(one, region), parse(other, region)
+    if first.withheld or second.withheld:
+        return False
+    if first.e164 and second.e164:
+        return first.e164 == second.e164
+    return first.digits == second.digits
+
+
+def valid_format(text: str) -> bool:
+    """A named format, or a pattern in which each ``*`` is a digit: ``***-***-****``."""
+    return text in _NAMED_FORMATS or bool(_PATTERN.fullmatch(text))
+
+
+def spellings(number: PhoneNumber, formats: Iterable[str]) -> tuple[str, ...]:
+    """
+    The number in each of *formats* that fits it, without repeats, in their order.
+
+    ``digits``: as the PBX gave it. ``e164``, ``national``, ``international``, ``nsn`` (national
+    significant number, digits only): valid numbers only. A pattern fits a number of as many
+    digits as it has stars: the number as given, else its national significant number.
+    """
+    found: dict[str, None] = {}
+    for wanted in formats:
+        if text := _spell(number, wanted):
+            found.setdefault(text)
+    return tuple(found)
+
+
+def _spell(number: PhoneNumber, wanted: str) -> str | None:
+    if wanted == "digits":
+        return number.digits or None
+    if wanted in _NAMED_FORMATS:
+        return _valid_forms(number.e164)[wanted] if number.e164 else None
+    stars = wanted.count("*")
+    candidates = [number.digits]
+    if number.e164:
+        candidates.append(_valid_forms(number.e164)["nsn"])
+    for digits in candidates:
+        if len(digits) == stars:
+            return "{}".join(wanted.split("*")).format(*digits)
+    return None
+
+
+@lru_cache(maxsize=8192)
+def _valid_forms(e164: str) -> dict[str, str]:
+    number = phonenumbers.parse(e164)
+    return {
+        "e164": e164,
+        "national": phonenumbers.format_number(number, PhoneNumberFormat.NATIONAL),
+        "international": phonenumbers.format_number(number, PhoneNumberFormat.INTERNATIONAL),
+        "nsn": phonenumbers.national_significant_number(number),
+    }
