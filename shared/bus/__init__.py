@@ -1,0 +1,1 @@
+"""The message bus: port, router, delivery rules, two adapters."""

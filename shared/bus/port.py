@@ -1,0 +1,165 @@
+"""
+The message bus as the services see it.
+
+Promises, the same for every adapter, tested by ``shared.testing.bus_contract``:
+
+* At least once. A message is done with only after its handler returned; a crash before that
+  delivers it again. A handler may therefore run twice and must have one effect.
+* One copy per service that subscribes, whatever the number of its replicas. A *live*
+  subscription gets a copy per process instead, only while the process runs: for screens.
+* No order between messages.
+* ``PermanentError`` sends the message to the dead letters at once; anything else that a handler
+  raises is retried with growing delay, then goes there. A dead letter is never dropped.
+* ``send`` returns when the message is durable, else raises Unavailable: there is no third case.
+* Payloads cross as JSON, also within one process.
+* A message belongs to one tenant: its address carries it, and one whose envelope says otherwise
+  is a dead letter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol, TypeVar
+
+from pydantic import BaseModel, Field
+
+from shared.contracts.envelope import Command, Contract, Event, Message, Query
+from shared.moments import Instant
+
+A = TypeVar("A", bound=BaseModel)
+
+Handler = Callable[[Message[Any]], Awaitable[BaseModel | None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """Waits *base*, 4 · *base*, 16 · *base* …, never over *ceiling*; then the dead letters."""
+
+    attempts: int = 7
+    base: timedelta = timedelta(milliseconds=250)
+    ceiling: timedelta = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """Who gets which contract: known before anything runs, so that its queue can wait for it."""
+
+    service: str
+    contract: type[Contract]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription:
+    consumer: Consumer
+    handler: Handler
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    #: Handlers running at once in this process. More than 32 only adds waiting (measured).
+    prefetch: int = 32
+    #: A copy per process, best effort, never retried.
+    live: bool = False
+
+    @property
+    def service(self) -> str:
+        return self.consumer.service
+
+    @property
+    def contract(self) -> type[Contract]:
+        return self.consumer.contract
+
+
+class DeadLetter(BaseModel):
+    """A message that no handler could take, with all that is needed to decide on it."""
+
+    letter_id: str
+    service: str
+    type: str = Field(description="Wire name of the contract.")
+    tenant: str | None
+    message_id: str | None
+    error_code: str
+    error: str
+    attempts: int
+    first_failed_at: Instant | None
+    died_at: Instant
+    message: str = Field(description="The message as it came.")
+
+
+class DeadLetters(Protocol):
+    """What the consumers of this bus could not handle."""
+
+    async def list(self, *, service: str | None = None, limit: int = 100) -> Sequence[DeadLetter]:
+        """Oldest first. Raises: Unavailable."""
+        ...
+
+    async def get(self, letter_id: str) -> DeadLetter:
+        """Raises: NotFound, Unavailable."""
+        ...
+
+    async def replay(self, letter_id: str) -> DeadLetter:
+        """
+        Give it to its service again, as a first attempt; other services do not see it.
+
+        Raises: NotFound, Unavailable.
+        """
+        ...
+
+
+class Publisher(Protocol):
+    """Publishes in the name of one service."""
+
+    async def publish(
+        self,
+        body: Event | Command,
+        *,
+        tenant: str | None = None,
+        cause: Message[Any] | None = None,
+        key: str | None = None,
+        at: datetime | None = None,
+    ) -> Message[Any]:
+        """
+        Returns once the message is durable. See ``envelope.wrap`` for tenant, cause and key.
+
+        Raises: Unavailable.
+        """
+        ...
+
+
+class Requester(Protocol):
+    async def request(self, query: Query[A], *, within: timedelta, tenant: str | None = None) -> A:
+        """
+        Ask the service that answers *query*.
+
+        Raises: Unavailable when there is no answer in time, and whatever the answering handler
+        raised.
+        """
+        ...
+
+
+class MessageBus(Protocol):
+    @property
+    def dead_letters(self) -> DeadLetters: ...
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """Before ``start`` only."""
+        ...
+
+    async def start(self) -> None:
+        """Returns when messages flow, or when the broker is away and is being waited for."""
+        ...
+
+    async def stop(self, *, drain: timedelta) -> None:
+        """Takes no new messages, lets handlers finish for *drain*, gives the rest back."""
+        ...
+
+    async def ready(self) -> bool:
+        """Whether messages can be sent and every subscription is being served."""
+        ...
+
+    async def send(self, message: Message[Any]) -> None:
+        """Raises: Unavailable."""
+        ...
+
+    async def ask(self, message: Message[Any], *, within: timedelta) -> bytes:
+        """The answer to a query, as JSON. Raises: Unavailable, or the handler's error."""
+        ...
