@@ -1,0 +1,1 @@
+"""Documents: port and two adapters."""

@@ -1,0 +1,286 @@
+"""
+Documents in MongoDB, by motor: the only file that imports it.
+
+Motor is past its end of life upstream; PyMongo's own async client has nearly the same calls and
+will replace it here: docs/decisions/0003-motor-behind-a-port.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any, Generic, TypeVar
+
+from bson.codec_options import CodecOptions, TypeRegistry
+from bson.errors import InvalidDocument
+from motor.motor_asyncio import AsyncIOMotorClient
+from pydantic import SecretStr, ValidationError
+from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo.errors import (
+    DocumentTooLarge,
+    DuplicateKeyError,
+    OperationFailure,
+    PyMongoError,
+)
+
+from shared.clock import Clock
+from shared.errors import BadSetting, Conflict, ContractError, NotFound, Unavailable
+from shared.faults import faults_in
+from shared.observe.logging import mask_text
+from shared.storage.port import (
+    Collection,
+    CollectionSpec,
+    Document,
+    Find,
+    Page,
+    comparable,
+    cursor_after,
+    read_cursor,
+    value_at,
+)
+
+D = TypeVar("D", bound=Document)
+
+#: A frozen mongod would otherwise hang a call for ever; no other timeout setting adds up.
+_TIMEOUT_MS = 3000
+#: The driver's pool serves whoever runs next, not who waits longest: callers queue in ours.
+_AT_ONCE = 32
+_POOL = 64
+_REFUSED = frozenset({13, 18})  # Unauthorized, AuthenticationFailed
+_SAME_NAME_OTHER_OPTIONS = 85
+
+
+class MongoStore:
+    """
+    *prefix* comes before every collection's name, so that several meshes share a database.
+
+    Raises BadSetting for a URL that is none.
+    """
+
+    def __init__(self, url: SecretStr, *, database: str, clock: Clock, prefix: str = "") -> None:
+        try:
+            self._client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(
+                url.get_secret_value(),
+                timeoutMS=_TIMEOUT_MS,
+                maxPoolSize=_POOL,
+                tz_aware=True,
+                uuidRepresentation="standard",
+                appname="callmesh",
+            )
+        except (PyMongoError, ValueError) as error:
+            raise BadSetting(f"CALLMESH_MONGO_URL: {mask_text(str(error))}") from None
+        options: CodecOptions[dict[str, Any]] = CodecOptions(
+            tz_aware=True,
+            uuid_representation=4,
+            type_registry=TypeRegistry(fallback_encoder=_encode),
+        )
+        self._database = self._client.get_database(database, codec_options=options)
+        self._prefix = prefix
+        self._clock = clock
+        self._gate = asyncio.Semaphore(_AT_ONCE)
+
+    def collection(self, spec: CollectionSpec[D]) -> Collection[D]:
+        return MongoCollection(
+            self._database[self._prefix + spec.name], self._gate, self._clock, spec
+        )
+
+    async def ready(self) -> bool:
+        try:
+            async with _translated(self._gate):
+                await self._client.admin.command("ping")
+        except Unavailable:
+            return False
+        return True
+
+    async def close(self) -> None:
+        self._client.close()
+
+
+class MongoCollection(Generic[D]):
+    def __init__(
+        self, collection: Any, gate: asyncio.Semaphore, clock: Clock, spec: CollectionSpec[D]
+    ) -> None:
+        self._documents = collection
+        self._gate = gate
+        self._clock = clock
+        self._spec = spec
+        self._indexed = False
+
+    async def get(self, key: str) -> D:
+        async with self._call():
+            found = await self._documents.find_one({"_id": key, **self._alive()})
+        if found is None:
+            raise NotFound(f"{self._spec.name}: no {key}", key=key)
+        return self._parsed(found)
+
+    async def add(self, document: D) -> None:
+        await self._unique(document.key, lambda: self._documents.insert_one(self._row(document)))
+
+    async def put(self, document: D) -> None:
+        row = self._row(document)
+        await self._unique(
+            document.key,
+            lambda: self._documents.replace_one({"_id": document.key}, row, upsert=True),
+        )
+
+    async def replace(self, document: D) -> D:
+        following = document.model_copy(update={"version": document.version + 1})
+        row = self._row(following)
+        asked = {"_id": document.key, "version": document.version, **self._alive()}
+        done = await self._unique(document.key, lambda: self._documents.replace_one(asked, row))
+        if not done.matched_count:
+            await self.get(document.key)  # NotFound, where it is gone
+            raise Conflict(
+                f"{self._spec.name}: {document.key} was changed meanwhile", key=document.key
+            )
+        return following
+
+    async def delete(self, key: str) -> bool:
+        async with self._call():
+            done = await self._documents.delete_one({"_id": key, **self._alive()})
+        return bool(done.deleted_count)
+
+    async def page(self, query: Find) -> Page[D]:
+        way = DESCENDING if query.descending else ASCENDING
+        order = _field(query.order_by)
+        sort = [(order, way)] if order == "_id" else [(order, way), ("_id", way)]
+        async with self._call():
+            found = (
+                await self._documents.find(self._filter(query))
+                .sort(sort)
+                .limit(query.limit + 1)
+                .to_list(query.limit + 1)
+            )
+        documents = [self._parsed(one) for one in found[: query.limit]]
+        more = len(found) > query.limit
+        last = documents[-1] if documents and more else None
+        return Page(
+            documents, cursor_after(value_at(last, query.order_by), last.key) if last else None
+        )
+
+    async def count(self, **equals: Any) -> int:
+        async with self._call():
+            return int(await self._documents.count_documents(self._filter(Find(equals=equals))))
+
+    def _filter(self, query: Find) -> dict[str, Any]:
+        order = _field(query.order_by)
+        parts: list[dict[str, Any]] = [self._alive(), {order: {"$ne": None}}]
+        parts += [{_field(n): comparable(v)} for n, v in query.equals.items()]
+        parts += [{_field(n): {"$gte": comparable(v)}} for n, v in query.since.items()]
+        parts += [{_field(n): {"$lt": comparable(v)}} for n, v in query.until.items()]
+        if query.cursor is not None:
+            value, key = read_cursor(query.cursor)
+            past = "$lt" if query.descending else "$gt"
+            parts.append(
+                {"$or": [{order: {past: value}}, {order: value, "_id": {past: key}}]}
+                if order != "_id"
+                else {"_id": {past: key}}
+            )
+        return {"$and": [part for part in parts if part]}
+
+    def _alive(self) -> dict[str, Any]:
+        """The TTL thread runs once a minute; what is past its time is gone for us at once."""
+        if self._spec.expires_by is None:
+            return {}
+        field = self._spec.expires_by
+        return {"$or": [{field: None}, {field: {"$gt": self._clock.now()}}]}
+
+    async def _unique(self, key: str, write: Any) -> Any:
+        """One more try after a clash: what is in the way may be past its time."""
+        for last_try in (False, True):
+            try:
+                async with self._call():
+                    return await write()
+            except DuplicateKeyError:
+                if last_try or self._spec.expires_by is None:
+                    raise Conflict(
+                        f"{self._spec.name}: {key} or one of its unique values exists", key=key
+                    ) from None
+                async with self._call():
+                    await self._documents.delete_many(
+                        {self._spec.expires_by: {"$lte": self._clock.now()}}
+                    )
+        raise AssertionError("unreachable")
+
+    def _row(self, document: D) -> dict[str, Any]:
+        row = document.model_dump(exclude={"key"})
+        return {"_id": document.key, **row}
+
+    def _parsed(self, found: dict[str, Any]) -> D:
+        found["key"] = found.pop("_id")
+        try:
+            return self._spec.model.model_validate(found, extra="ignore")
+        except ValidationError as error:
+            raise ContractError(
+                f"{self._spec.name}: a document cannot be read: {faults_in(error)}"
+            ) from None
+
+    @asynccontextmanager
+    async def _call(self) -> AsyncIterator[None]:
+        async with _translated(self._gate):
+            if not self._indexed:
+                await self._make_indexes()
+            yield
+
+    async def _make_indexes(self) -> None:
+        wanted = [
+            IndexModel(
+                [(_field(name), ASCENDING) for name in index.fields],
+                unique=index.unique,
+                # A missing value would count as a value, and two of them as duplicates.
+                **(
+                    {
+                        "partialFilterExpression": {
+                            _field(name): {"$type": "string"} for name in index.fields
+                        }
+                    }
+                    if index.unique
+                    else {}
+                ),
+            )
+            for index in self._spec.indexes
+        ]
+        if self._spec.expires_by:
+            wanted.append(IndexModel([(self._spec.expires_by, ASCENDING)], expireAfterSeconds=0))
+        if wanted:
+            await self._documents.create_indexes(wanted)
+        self._indexed = True
+
+
+@asynccontextmanager
+async def _translated(gate: asyncio.Semaphore) -> AsyncIterator[None]:
+    try:
+        async with gate:
+            yield
+    except DuplicateKeyError:
+        raise
+    except (InvalidDocument, DocumentTooLarge, OverflowError) as error:
+        raise ContractError(f"MongoDB cannot hold this document: {error}") from None
+    except OperationFailure as error:
+        if error.code in _REFUSED:
+            raise BadSetting("CALLMESH_MONGO_URL: MongoDB refuses the user or its rights") from None
+        if error.code == _SAME_NAME_OTHER_OPTIONS:
+            raise BadSetting(
+                f"an index exists with other options ({error.details}); drop it, it is made again"
+            ) from None
+        raise Unavailable(f"MongoDB failed: {error}") from error
+    except PyMongoError as error:
+        raise Unavailable(f"MongoDB is away: {type(error).__name__}") from error
+
+
+def _field(name: str) -> str:
+    return "_id" if name == "key" else name
+
+
+def _encode(value: Any) -> Any:
+    """What BSON has no type for, in the form that pydantic reads back."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, frozenset | set):
+        return list(value)
+    if isinstance(value, IPv4Network | IPv6Network):
+        return str(value)
+    return value
