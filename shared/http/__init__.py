@@ -1,0 +1,1 @@
+"""Incoming HTTP: typed operations, problem documents, OpenAPI, API keys."""

@@ -1,0 +1,154 @@
+"""
+API keys: 256 random bits, of which only the SHA-256 is kept. A key belongs to one tenant, has
+scopes, may be bound to one agent's extension, and may end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, SecretStr
+
+from shared.clock import Clock
+from shared.errors import Forbidden, NotFound, Unauthenticated
+from shared.ids import Extension, Name, TenantId, new_token
+from shared.moments import Instant
+from shared.storage.port import Collection, CollectionSpec, Document, Find, Index, every
+
+#: A query parameter instead of a header, for PBXs that can only be given a URL.
+KEY_PARAMETER = "key"
+
+
+class Scope(StrEnum):
+    """What a key may do within its tenant."""
+
+    HOOKS_WRITE = "hooks:write"
+    ROUTE_ASK = "route:ask"
+    CALLS_READ = "calls:read"
+    CALLS_DIAL = "calls:dial"
+    CONTACTS_READ = "contacts:read"
+    POPS_READ = "pops:read"
+
+
+class ApiKey(Document):
+    """``key`` is the SHA-256 of the token, in hex."""
+
+    name: Name
+    scopes: tuple[Scope, ...]
+    extension: Extension | None = None
+    created_at: Instant
+    expires_at: Instant | None = None
+
+
+API_KEYS: CollectionSpec[ApiKey] = CollectionSpec(
+    name="gateway.api_keys",
+    model=ApiKey,
+    indexes=(Index(fields=("tenant", "name"), unique=True),),
+    expires_by="expires_at",
+)
+
+
+class Caller(BaseModel):
+    """Who asks: what a key stands for."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tenant: TenantId
+    key_name: Name
+    scopes: frozenset[Scope]
+    extension: Extension | None = None
+
+    def may_act_for(self, extension: str) -> None:
+        """Raises Forbidden when the key is bound to another extension."""
+        if self.extension is not None and self.extension != extension:
+            raise Forbidden(f"this key is for extension {self.extension} only")
+
+
+class KeyBook:
+    def __init__(self, keys: Collection[ApiKey], clock: Clock) -> None:
+        self._keys = keys
+        self._clock = clock
+
+    async def issue(
+        self,
+        *,
+        tenant: str,
+        name: str,
+        scopes: tuple[Scope, ...],
+        extension: str | None = None,
+        expires_at: datetime | None = None,
+        token: SecretStr | None = None,
+    ) -> SecretStr:
+        """
+        The only time that the token is seen. *token* sets one that was made elsewhere.
+
+        Raises: Conflict when the tenant has a key of this name.
+        """
+        secret = token or SecretStr(new_token("cm"))
+        await self._keys.add(
+            ApiKey(
+                key=fingerprint(secret.get_secret_value()),
+                tenant=tenant,
+                name=name,
+                scopes=scopes,
+                extension=extension,
+                created_at=self._clock.now(),
+                expires_at=expires_at,
+            )
+        )
+        return secret
+
+    async def list(self, tenant: str) -> Sequence[ApiKey]:
+        query = Find(equals={"tenant": tenant}, order_by="name")
+        return [key async for key in every(self._keys, query)]
+
+    async def revoke(self, *, tenant: str, name: str) -> None:
+        """Raises: NotFound."""
+        for key in await self.list(tenant):
+            if key.name == name:
+                await self._keys.delete(key.key)
+                return
+        raise NotFound(f"tenant {tenant} has no API key {name}")
+
+    async def caller(self, token: str) -> Caller:
+        """Raises: Unauthenticated, with the same words whatever is wrong; Unavailable."""
+        try:
+            found = await self._keys.get(fingerprint(token))
+        except NotFound:
+            raise Unauthenticated("This API key is not known, or no longer valid.") from None
+        return Caller(
+            tenant=found.tenant,
+            key_name=found.name,
+            scopes=frozenset(found.scopes),
+            extension=found.extension,
+        )
+
+
+def fingerprint(token: str) -> str:
+    # No salt and one round: the token is 256 random bits, there is nothing to guess.
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+async def authenticate(
+    request: web.Request, keys: KeyBook, *, scope: Scope, key_in_query: bool
+) -> Caller:
+    """Raises: Unauthenticated, Forbidden, Unavailable."""
+    caller = await keys.caller(_token_in(request, key_in_query=key_in_query))
+    if scope not in caller.scopes:
+        raise Forbidden(f"This API key lacks the scope {scope}.")
+    return caller
+
+
+def _token_in(request: web.Request, *, key_in_query: bool) -> str:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    if token := request.headers.get("X-Api-Key", ""):
+        return token
+    if key_in_query and (token := request.query.get(KEY_PARAMETER, "")):
+        return token
+    raise Unauthenticated("Send an API key as `Authorization: Bearer …` or `X-Api-Key: …`.")

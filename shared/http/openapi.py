@@ -1,0 +1,141 @@
+"""
+OpenAPI 3.1 from the same models that check the requests. 3.1 speaks the JSON Schema dialect that
+pydantic writes, so there is nothing to translate.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter
+from pydantic.json_schema import models_json_schema
+
+from shared.errors import ContractError, Forbidden, MeshError, Unauthenticated, Unavailable
+from shared.http.auth import KEY_PARAMETER
+from shared.http.problems import Problem, status_of
+from shared.http.routes import Answer, In, Operation, header_name, input_name, places
+
+_REF = "#/components/schemas/{model}"
+_PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+
+
+def build(title: str, version: str, operations: Iterable[Operation[Any]]) -> dict[str, Any]:
+    operations = sorted(operations, key=lambda op: (op.path, op.method))
+    models: dict[tuple[type[BaseModel], str], None] = {(Problem, "serialization"): None}
+    for op in operations:
+        models[op.response_model, "serialization"] = None
+        if body := _body_model(op):
+            models[body, "validation"] = None
+    refs, schemas = models_json_schema(list(models), ref_template=_REF)  # type: ignore[arg-type]  # mode is one of two literals
+    paths: dict[str, Any] = {}
+    for op in operations:
+        paths.setdefault(op.path, {})[op.method.lower()] = _operation(op, refs)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": title,
+            "version": version,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": tag} for tag in sorted({op.tag for op in operations})],
+        "paths": paths,
+        "components": {
+            "schemas": schemas["$defs"],
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "header": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
+                "query": {"type": "apiKey", "in": "query", "name": KEY_PARAMETER},
+            },
+        },
+    }
+
+
+def _body_model(op: Operation[Any]) -> type[BaseModel] | None:
+    for name, place in places(op.request_model).items():
+        annotation = op.request_model.model_fields[name].annotation
+        if place is In.BODY and isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            return annotation
+    return None
+
+
+def _operation(op: Operation[Any], refs: Mapping[Any, Any]) -> dict[str, Any]:
+    summary, _, description = (inspect.getdoc(op.handler) or "").partition("\n\n")
+    document: dict[str, Any] = {
+        "operationId": op.operation_id,
+        "tags": [op.tag],
+        "summary": " ".join(summary.split()),
+        "parameters": list(_parameters(op)),
+        "responses": _responses(op, refs),
+    }
+    if op.scope is not None:
+        schemes = ["bearer", "header", *(["query"] if op.key_in_query else [])]
+        document["security"] = [{scheme: []} for scheme in schemes]
+        description = f"{description}\n\nScope of the API key: `{op.scope}`.".strip()
+    if description:
+        document["description"] = description
+    if body := _body_model(op):
+        document["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": refs[body, "validation"]}},
+        }
+    return document
+
+
+def _responses(op: Operation[Any], refs: Mapping[Any, Any]) -> dict[str, Any]:
+    schema = refs[op.response_model, "serialization"]
+    content: dict[str, Any] = {op.answer.value: {"schema": schema}}
+    if op.answer is Answer.TEXT:
+        content = {
+            "text/plain": {"schema": {"type": "string"}},
+            "application/json": {"schema": schema},
+        }
+    responses: dict[str, Any] = {str(op.status): {"description": "Done.", "content": content}}
+    errors: list[type[MeshError]] = [ContractError, *op.errors]
+    if op.scope is not None:
+        errors += [Unauthenticated, Forbidden, Unavailable]
+    codes: dict[HTTPStatus, list[str]] = {}
+    for error in errors:
+        codes.setdefault(status_of(error), []).append(error.code)
+    if _body_model(op):
+        codes[HTTPStatus.BAD_REQUEST] = ["unreadable_body"]
+        codes[HTTPStatus.REQUEST_ENTITY_TOO_LARGE] = ["request_entity_too_large"]
+        codes[HTTPStatus.UNSUPPORTED_MEDIA_TYPE] = ["unsupported_media_type"]
+    codes.setdefault(HTTPStatus.UNPROCESSABLE_ENTITY, []).append("invalid_request")
+    for status, names in sorted(codes.items()):
+        responses[str(int(status))] = {
+            "description": ", ".join(dict.fromkeys(names)),
+            "content": _PROBLEM,
+        }
+    return responses
+
+
+def _parameters(op: Operation[Any]) -> Iterator[dict[str, Any]]:
+    for name, place in places(op.request_model).items():
+        if place in {In.BODY, In.KEY}:
+            continue
+        field = op.request_model.model_fields[name]
+        parameter: dict[str, Any] = {
+            "name": header_name(name) if place is In.HEADER else input_name(op.request_model, name),
+            "in": place.value,
+            "required": place is In.PATH or field.is_required(),
+            "schema": _inline(TypeAdapter(field.rebuild_annotation()).json_schema()),
+        }
+        if field.description:
+            parameter["description"] = field.description
+        yield parameter
+
+
+def _inline(schema: dict[str, Any]) -> dict[str, Any]:
+    """Parameters are flat: an enum's definition goes in its place, ``null`` means left out."""
+    definitions = schema.pop("$defs", {})
+    if "$ref" in schema:
+        return dict(definitions[schema["$ref"].rpartition("/")[2]])
+    if "anyOf" in schema:
+        kept = [_inline({**s, "$defs": definitions}) for s in schema["anyOf"]]
+        kept = [s for s in kept if s.get("type") != "null"]
+        return kept[0] if len(kept) == 1 else {"anyOf": kept}
+    return schema

@@ -1,0 +1,132 @@
+"""Errors as ``application/problem+json`` (RFC 9457) with a stable ``code``; the input never echoes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import timedelta
+from http import HTTPStatus
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shared.errors import (
+    Conflict,
+    ContractError,
+    Forbidden,
+    MeshError,
+    NeedsReconnect,
+    NotFound,
+    Rejected,
+    Throttled,
+    TransientError,
+    Unauthenticated,
+    Unavailable,
+)
+from shared.faults import faults_by_path
+from shared.observe.logging import mask_text
+
+
+class Fault(BaseModel):
+    where: str = Field(description="Path of the field: body.number, query.limit.")
+    what: str
+
+
+class Problem(BaseModel):
+    """What went wrong and what to do about it."""
+
+    model_config = ConfigDict(json_schema_extra={"description": "RFC 9457 problem document."})
+
+    type: str = Field(description="urn:callmesh:problem:<code>")
+    title: str
+    status: int
+    code: str = Field(description="Stable; decide by it, not by the text.")
+    detail: str
+    errors: tuple[Fault, ...] = ()
+
+
+#: The statuses by class; the first that fits, so special ones come first.
+STATUSES: tuple[tuple[type[MeshError], HTTPStatus], ...] = (
+    (Unauthenticated, HTTPStatus.UNAUTHORIZED),
+    (Forbidden, HTTPStatus.FORBIDDEN),
+    (NotFound, HTTPStatus.NOT_FOUND),
+    (Conflict, HTTPStatus.CONFLICT),
+    (ContractError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (Rejected, HTTPStatus.BAD_GATEWAY),
+    (Throttled, HTTPStatus.SERVICE_UNAVAILABLE),
+    (NeedsReconnect, HTTPStatus.SERVICE_UNAVAILABLE),
+    (Unavailable, HTTPStatus.SERVICE_UNAVAILABLE),
+    (TransientError, HTTPStatus.SERVICE_UNAVAILABLE),
+)
+_RETRY_AFTER = timedelta(seconds=5)
+
+
+def status_of(error: type[MeshError]) -> HTTPStatus:
+    return next(
+        (status for cls, status in STATUSES if issubclass(error, cls)),
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+    )
+
+
+def of_error(error: MeshError) -> web.Response:
+    status = status_of(type(error))
+    headers = {}
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        wait = getattr(error, "retry_after", None) or _RETRY_AFTER
+        headers["Retry-After"] = str(math.ceil(wait.total_seconds()))
+    if status is HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    detail = mask_text(error.message)
+    if status is HTTPStatus.INTERNAL_SERVER_ERROR:
+        detail = "The fault is ours; it is in the log under the trace id."
+    return problem(status, error.code, detail, headers=headers)
+
+
+def of_validation(error: ValidationError, places: Mapping[str, str]) -> web.Response:
+    """*places*: what a client calls the inputs, see :func:`shared.http.routes.input_places`."""
+    faults = []
+    for path, what in faults_by_path(error):
+        name, *rest = map(str, path or ("request",))
+        faults.append(Fault(where=".".join([places.get(name, name), *rest]), what=what))
+    return problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "invalid_request",
+        "The request does not match what this operation takes; see errors.",
+        errors=tuple(faults),
+    )
+
+
+def of_http(error: web.HTTPException) -> web.Response:
+    """What aiohttp itself refuses: no such path, method, too large a body."""
+    status = HTTPStatus(error.status)
+    headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+    detail = {
+        HTTPStatus.NOT_FOUND: "There is nothing at this path.",
+        HTTPStatus.METHOD_NOT_ALLOWED: "This path does not take this method.",
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is larger than this server takes.",
+    }.get(status, status.description or status.phrase)
+    return problem(status, status.phrase.lower().replace(" ", "_"), detail, headers=headers)
+
+
+def problem(
+    status: HTTPStatus,
+    code: str,
+    detail: str,
+    *,
+    errors: tuple[Fault, ...] = (),
+    headers: dict[str, str] | None = None,
+) -> web.Response:
+    body = Problem(
+        type=f"urn:callmesh:problem:{code}",
+        title=status.phrase,
+        status=status,
+        code=code,
+        detail=detail,
+        errors=errors,
+    )
+    return web.Response(
+        status=status,
+        body=body.model_dump_json(exclude_defaults=True),
+        content_type="application/problem+json",
+        headers=headers,
+    )

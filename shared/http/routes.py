@@ -1,0 +1,192 @@
+"""
+Typed HTTP operations: one request model in, one response model out, in a table that knows no
+server. An operation is a plain function of the dependencies and the request.
+
+    class FetchCall(BaseModel):
+        caller: FromKey[Caller]
+        call_id: FromPath[str]
+
+    @routes("GET", "/v1/calls/{call_id}", scope=Scope.CALLS_READ, errors=(NotFound,))
+    async def fetch_call(deps: Deps, asked: FetchCall) -> CallRecord: ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Annotated, Any, Generic, Protocol, TypeVar, get_args, get_type_hints
+
+from pydantic import BaseModel
+
+from shared.errors import MeshError
+from shared.http.auth import Scope
+
+
+class In(Enum):
+    """Where a field of a request model comes from."""
+
+    PATH = "path"
+    QUERY = "query"
+    HEADER = "header"
+    BODY = "body"
+    KEY = "key"
+
+
+T = TypeVar("T")
+FromPath = Annotated[T, In.PATH]
+FromQuery = Annotated[T, In.QUERY]
+FromHeader = Annotated[T, In.HEADER]
+FromBody = Annotated[T, In.BODY]
+#: The Caller behind the API key.
+FromKey = Annotated[T, In.KEY]
+
+D = TypeVar("D")
+Q = TypeVar("Q", bound=BaseModel)
+A = TypeVar("A", bound=BaseModel)
+
+
+class Answer(Enum):
+    JSON = "application/json"
+    #: The model's ``as_text()``, or JSON for who accepts only that.
+    TEXT = "text/plain"
+    #: Server-sent events: one per model that the handler yields.
+    STREAM = "text/event-stream"
+
+
+class ServerEvent(Protocol):
+    """A model that a stream sends: ``event_name`` is the event's name, its JSON the data."""
+
+    @property
+    def event_name(self) -> str: ...
+
+    def model_dump_json(self, *, exclude_none: bool = False) -> str: ...
+
+
+S = TypeVar("S", bound=BaseModel)
+_Opens = Callable[[D, Q], Awaitable[AsyncIterator[S]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation(Generic[D]):
+    method: str
+    path: str
+    status: int
+    scope: Scope | None
+    key_in_query: bool
+    errors: tuple[type[MeshError], ...]
+    tag: str
+    answer: Answer
+    handler: Callable[[D, Any], Any]
+    request_model: type[BaseModel]
+    response_model: type[BaseModel]
+
+    @property
+    def operation_id(self) -> str:
+        return self.handler.__name__
+
+
+class Routes(Generic[D]):
+    """A table of operations; nothing happens until a server mounts it."""
+
+    def __init__(self, *, tag: str) -> None:
+        self.tag = tag
+        self.operations: list[Operation[D]] = []
+
+    def __call__(
+        self,
+        method: str,
+        path: str,
+        *,
+        scope: Scope | None,
+        status: int = 200,
+        key_in_query: bool = False,
+        errors: tuple[type[MeshError], ...] = (),
+        text: bool = False,
+    ) -> Callable[[Callable[[D, Q], Awaitable[A]]], Callable[[D, Q], Awaitable[A]]]:
+        """*scope* None is for operations that authenticate their caller themselves."""
+
+        def register(handler: Callable[[D, Q], Awaitable[A]]) -> Callable[[D, Q], Awaitable[A]]:
+            asked, answer = _models(handler)
+            self.operations.append(
+                Operation(
+                    method=method,
+                    path=path,
+                    status=status,
+                    scope=scope,
+                    key_in_query=key_in_query,
+                    errors=errors,
+                    tag=self.tag,
+                    answer=Answer.TEXT if text else Answer.JSON,
+                    handler=handler,
+                    request_model=asked,
+                    response_model=answer,
+                )
+            )
+            return handler
+
+        return register
+
+    def stream(
+        self, path: str, *, scope: Scope, errors: tuple[type[MeshError], ...] = ()
+    ) -> Callable[[_Opens[D, Q, S]], _Opens[D, Q, S]]:
+        """
+        Server-sent events: the handler checks the request and returns what is then sent, for as
+        long as the client listens.
+        """
+
+        def register(handler: _Opens[D, Q, S]) -> _Opens[D, Q, S]:
+            asked, answer = _models(handler)
+            self.operations.append(
+                Operation(
+                    method="GET",
+                    path=path,
+                    status=200,
+                    scope=scope,
+                    key_in_query=False,
+                    errors=errors,
+                    tag=self.tag,
+                    answer=Answer.STREAM,
+                    handler=handler,
+                    request_model=asked,
+                    response_model=get_args(answer)[0],
+                )
+            )
+            return handler
+
+        return register
+
+
+def places(model: type[BaseModel]) -> dict[str, In]:
+    """Where each field of a request model comes from; unmarked means query."""
+    return {
+        name: next((m for m in field.metadata if isinstance(m, In)), In.QUERY)
+        for name, field in model.model_fields.items()
+    }
+
+
+def input_name(model: type[BaseModel], name: str) -> str:
+    """What pydantic takes the field by: its alias, where Python has the name for itself."""
+    return model.model_fields[name].alias or name
+
+
+def input_places(model: type[BaseModel]) -> dict[str, str]:
+    """``limit`` → ``query.limit``: how an input is called where a client is told of it."""
+    found = {}
+    for field, place in places(model).items():
+        name = input_name(model, field)
+        shown = header_name(name) if place is In.HEADER else name
+        found[name] = name if place is In.BODY else f"{place.value}.{shown}"
+    return found
+
+
+def header_name(field: str) -> str:
+    """``idempotency_key`` → ``Idempotency-Key``."""
+    return "-".join(part.capitalize() for part in field.split("_"))
+
+
+def _models(handler: Callable[..., Any]) -> tuple[type[BaseModel], Any]:
+    hints = get_type_hints(handler)
+    answer = hints.pop("return")
+    _, asked = hints.values()
+    return asked, answer

@@ -1,0 +1,287 @@
+"""The table of operations on an aiohttp server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from http import HTTPStatus
+from time import perf_counter
+from typing import Any
+
+import structlog
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from shared.clock import Clock
+from shared.errors import MeshError, Unavailable
+from shared.http import problems
+from shared.http.auth import KeyBook, authenticate
+from shared.http.routes import (
+    Answer,
+    In,
+    Operation,
+    ServerEvent,
+    header_name,
+    input_name,
+    input_places,
+    places,
+)
+from shared.observe import tracing
+from shared.observe.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+#: A call event or order is a few hundred bytes, a batch of 500 some hundred kilobytes.
+MAX_BODY_BYTES = 512 * 1024
+#: Requests under way at once; more are told to come back.
+MAX_AT_ONCE = 256
+#: A proxy closes a silent connection after 30 to 60 s.
+_KEEP_ALIVE = timedelta(seconds=15)
+
+_Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """A service's operations with the dependencies they are called with."""
+
+    operations: Sequence[Operation[Any]]
+    deps: Any
+
+
+class HttpServer:
+    """One listener; ``stop`` ends streams and lets other requests finish for *drain*."""
+
+    def __init__(
+        self,
+        mounted: Iterable[Mounted],
+        *,
+        keys: KeyBook,
+        clock: Clock,
+        metrics: Metrics,
+        drain: timedelta,
+        documents: dict[str, Callable[[], bytes]] | None = None,
+    ) -> None:
+        """*documents*: paths that anyone may read, as JSON (the OpenAPI document)."""
+        self._keys = keys
+        self._clock = clock
+        self._metrics = metrics
+        self._drain = drain
+        self._at_once = 0
+        self._stopping = asyncio.Event()
+        self._runner: web.AppRunner | None = None
+        self._app = web.Application(
+            client_max_size=MAX_BODY_BYTES, middlewares=[self._around_every_request]
+        )
+        for part in mounted:
+            for operation in part.operations:
+                self._app.router.add_route(
+                    operation.method, operation.path, self._handler(operation, part.deps)
+                )
+        for path, content in (documents or {}).items():
+            self._app.router.add_get(path, _document(content))
+
+    async def start(self, host: str, port: int) -> int:
+        """The port that was bound: *port*, or a free one for 0. Raises OSError."""
+        self._runner = web.AppRunner(
+            self._app,
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=self._drain.total_seconds(),
+        )
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, host, port)
+        await site.start()
+        bound: int = self._runner.addresses[0][1]
+        return bound
+
+    async def stop(self) -> None:
+        self._stopping.set()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    @web.middleware
+    async def _around_every_request(self, request: web.Request, handler: _Handle) -> Any:
+        operation = _label(request)
+        began = perf_counter()
+        with tracing.span(
+            f"{request.method} {operation}", parent=request.headers.get("traceparent")
+        ) as trace:
+            answer = await self._answered(request, handler)
+            if not answer.prepared:
+                answer.headers["X-Trace-Id"] = trace.trace_id
+        self._metrics.count("callmesh_http_requests_total", operation, str(answer.status))
+        self._metrics.observe(
+            "callmesh_http_request_seconds", operation, seconds=perf_counter() - began
+        )
+        return answer
+
+    async def _answered(self, request: web.Request, handler: _Handle) -> web.StreamResponse:
+        if self._at_once >= MAX_AT_ONCE:
+            return problems.of_error(Unavailable("More requests are under way than we take."))
+        self._at_once += 1
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            return problems.of_http(error)
+        except MeshError as error:
+            if problems.status_of(type(error)) is HTTPStatus.INTERNAL_SERVER_ERROR:
+                log.exception("request_failed", path=request.path)
+            return problems.of_error(error)
+        except Exception:
+            log.exception("request_failed", path=request.path)
+            return problems.of_error(MeshError("internal error"))
+        finally:
+            self._at_once -= 1
+
+    def _handler(self, operation: Operation[Any], deps: Any) -> _Handle:
+        where = places(operation.request_model)
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            try:
+                asked = await self._asked(operation, where, request)
+            except ValidationError as error:
+                return problems.of_validation(error, input_places(operation.request_model))
+            if isinstance(asked, web.Response):
+                return asked
+            if operation.answer is Answer.STREAM:
+                # A stream is open for hours; it is not one of the requests under way.
+                self._at_once -= 1
+                try:
+                    return await self._stream(await operation.handler(deps, asked), request)
+                finally:
+                    self._at_once += 1
+            answer = await operation.handler(deps, asked)
+            return _plain(operation, answer, request)
+
+        return handle
+
+    async def _asked(
+        self, operation: Operation[Any], where: dict[str, In], request: web.Request
+    ) -> BaseModel | web.Response:
+        raw: dict[str, Any] = {}
+        if operation.scope is not None:
+            # Before anything is read: a stranger learns nothing of what would be valid.
+            caller = await authenticate(
+                request, self._keys, scope=operation.scope, key_in_query=operation.key_in_query
+            )
+            structlog.contextvars.bind_contextvars(tenant=caller.tenant)
+            raw |= {name: caller for name, place in where.items() if place is In.KEY}
+        for field, place in where.items():
+            name = input_name(operation.request_model, field)
+            if place is In.PATH:
+                raw[name] = request.match_info[name]
+            elif place is In.QUERY and name in request.query:
+                raw[name] = request.query[name]
+            elif place is In.HEADER and header_name(name) in request.headers:
+                raw[name] = request.headers[header_name(name)]
+            elif place is In.BODY:
+                body = await _json(request)
+                if isinstance(body, web.Response):
+                    return body
+                raw[name] = body
+        return operation.request_model.model_validate(raw)
+
+    async def _stream(
+        self, events: AsyncIterator[ServerEvent], request: web.Request
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(
+            headers={
+                "Content-Type": "text/event-stream; charset=utf-8",
+                "Cache-Control": "no-store",
+                "X-Accel-Buffering": "no",  # nginx would hold events back
+            }
+        )
+        await response.prepare(request)
+        self._metrics.count("callmesh_live_streams", by=1)
+        stopping = asyncio.create_task(self._stopping.wait())
+        coming = asyncio.create_task(_next(events))
+        try:
+            while True:
+                done, _ = await asyncio.wait(
+                    {coming, stopping},
+                    timeout=_KEEP_ALIVE.total_seconds(),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                if coming in done:
+                    event = coming.result()
+                    if event is None:
+                        break
+                    await response.write(_frame(event))
+                    coming = asyncio.create_task(_next(events))
+                elif stopping in done:
+                    break
+                else:
+                    await response.write(b": alive\n\n")
+            await response.write_eof()
+        except ConnectionError:
+            pass  # the client went away
+        except Exception:
+            # The status is out, so all that can still be said is that the stream is broken off.
+            log.exception("stream_failed", path=request.path)
+            if request.transport is not None:
+                request.transport.abort()
+        finally:
+            self._metrics.count("callmesh_live_streams", by=-1)
+            for task in (coming, stopping):
+                task.cancel()
+            await asyncio.gather(coming, stopping, return_exceptions=True)
+            if isinstance(events, AsyncGenerator):
+                await events.aclose()
+        return response
+
+
+async def _next(events: AsyncIterator[ServerEvent]) -> ServerEvent | None:
+    return await anext(events, None)
+
+
+def _frame(event: ServerEvent) -> bytes:
+    data = event.model_dump_json(exclude_none=True)
+    return f"event: {event.event_name}\ndata: {data}\n\n".encode()
+
+
+def _plain(operation: Operation[Any], answer: Any, request: web.Request) -> web.Response:
+    if operation.answer is Answer.TEXT and "application/json" not in request.headers.get(
+        "Accept", ""
+    ):
+        return web.Response(status=operation.status, text=answer.as_text())
+    return web.Response(
+        status=operation.status,
+        body=answer.model_dump_json(exclude_none=True),
+        content_type="application/json",
+    )
+
+
+async def _json(request: web.Request) -> Any:
+    if request.content_type != "application/json":
+        return problems.problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "Send the body as application/json.",
+        )
+    try:
+        return json.loads((await request.read()).decode(), parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return problems.problem(
+            HTTPStatus.BAD_REQUEST, "unreadable_body", "The body is not JSON in UTF-8."
+        )
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _document(content: Callable[[], bytes]) -> _Handle:
+    async def handle(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=content(), content_type="application/json")
+
+    return handle
+
+
+def _label(request: web.Request) -> str:
+    """The path's pattern, never the path: ids would make a metric without end."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "unknown"
