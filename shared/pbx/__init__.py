@@ -1,0 +1,1 @@
+"""PBXs: what they really send → call events; orders → what they really take."""

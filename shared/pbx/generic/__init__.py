@@ -1,0 +1,1 @@
+"""Any PBX that can send the documented JSON hook."""
