@@ -1,0 +1,1 @@
+"""CRMs: connectors are data (templates), one engine runs them all."""

@@ -1,0 +1,1 @@
+"""What runs a template: requests, authentication, outcomes."""
