@@ -1,0 +1,100 @@
+"""A site file: tenants as an administrator writes them, checked with the line of every fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from shared.crm.registry import check_credentials, parameters_of, template
+from shared.errors import BadSetting, NotFound
+from shared.faults import faults_by_path
+from shared.site.models import CrmConnection, Part, PartPath, Sealing, Site
+from shared.yamltext import YamlText, read_yaml
+
+
+class SiteFile(Part):
+    version: Annotated[int, Field(ge=1, le=1)] = 1
+    tenants: Annotated[tuple[Site, ...], Field(min_length=1)]
+
+
+def read_site_file(text: str, *, source: str, sealing: Sealing) -> tuple[Site, ...]:
+    """
+    The sites of the file, secrets sealed.
+
+    Raises: BadSetting with a line for each fault: ``site.yaml:12: tenants.0.rules.1.crm: …``.
+    """
+    try:
+        document = read_yaml(text)
+    except BadSetting as error:
+        raise BadSetting(f"{source}: {error.message}") from None
+    try:
+        file = SiteFile.model_validate(document.value, context=sealing)
+    except ValidationError as error:
+        faults = [
+            _line(source, document, _path(path), what) for path, what in faults_by_path(error)
+        ]
+        raise BadSetting("\n".join(faults)) from None
+    faults = [_line(source, document, path, what) for path, what in _faults(file)]
+    if faults:
+        raise BadSetting("\n".join(faults))
+    return file.tenants
+
+
+def _faults(file: SiteFile) -> Iterator[tuple[PartPath, str]]:
+    tenants = [site.tenant for site in file.tenants]
+    for place, site in enumerate(file.tenants):
+        if site.tenant in tenants[:place]:
+            yield ("tenants", place, "tenant"), f"tenant {site.tenant} is there twice"
+        for path, what in site.faults():
+            yield ("tenants", place, *path), what
+        for number, crm in enumerate(site.crm):
+            for path, what in _template_faults(crm):
+                yield ("tenants", place, "crm", number, *path), what
+        for number, rule in enumerate(site.rules):
+            known = site.crm_named(rule.crm)
+            for what in _module_faults(rule.modules, known):
+                yield ("tenants", place, "rules", number, "modules"), what
+
+
+def _template_faults(crm: CrmConnection) -> Iterator[tuple[PartPath, str]]:
+    try:
+        manifest = template(crm.template)
+    except NotFound as error:
+        yield ("template",), error.message
+        return
+    for part, check in (
+        ("parameters", lambda: parameters_of(manifest, crm.parameters)),
+        ("credentials", lambda: check_credentials(manifest, crm.credentials)),
+    ):
+        try:
+            check()
+        except BadSetting as error:
+            yield (part,), error.message
+    for what in _module_faults(crm.modules, crm):
+        yield ("modules",), what
+
+
+def _module_faults(modules: tuple[str, ...], crm: CrmConnection | None) -> Iterator[str]:
+    try:
+        known = template(crm.template).contacts if crm else {}
+    except NotFound:
+        return
+    for module in modules:
+        if known and module not in known:
+            yield f"the template has no contact type {module}; it has: {', '.join(known)}"
+
+
+def _path(loc: tuple[int | str, ...]) -> PartPath:
+    """Pydantic names the member of a union in the path; it stands nowhere in the file."""
+    match loc:
+        case ("tenants", int(), "pbx", int(), str(), *_):
+            return (*loc[:4], *loc[5:])
+        case _:
+            return loc
+
+
+def _line(source: str, document: YamlText, path: PartPath, what: str) -> str:
+    where = ".".join(map(str, path)) or "the file"
+    return f"{source}:{document.line_of(path)}: {where}: {what}"

@@ -1,0 +1,279 @@
+"""The site of a tenant, as it is stored and as a site file says it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    SecretStr,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from shared.contracts.calls import Direction
+from shared.contracts.routing import Destination
+from shared.ids import Extension, Name, TenantId
+from shared.moments import Duration
+from shared.phone import valid_format
+from shared.secrets import PREFIX, Sealed, SecretBox
+
+#: Keys and numbers that lead to a part of a site.
+PartPath = tuple[str | int, ...]
+Did = Annotated[str, StringConstraints(pattern=r"^\+?[0-9*#]{1,20}$")]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+
+
+@dataclass(frozen=True, slots=True)
+class Sealing:
+    """Validation context while a site *file* is read: its secrets are resolved and sealed."""
+
+    box: SecretBox
+    environment: Mapping[str, str]
+    folder: Path
+
+
+def _seal(value: Any, info: ValidationInfo) -> Any:
+    """``{env: NAME}``, ``{file: path}`` or the text itself; in a stored site, sealed already."""
+    sealing = info.context
+    if not isinstance(sealing, Sealing):
+        return value
+    if isinstance(value, str) and not value.startswith(PREFIX):
+        plain = value
+    elif isinstance(value, Mapping) and set(value) == {"env"}:
+        found = sealing.environment.get(str(value["env"]))
+        if found is None:
+            raise ValueError(f"the environment has no {value['env']}")
+        plain = found
+    elif isinstance(value, Mapping) and set(value) == {"file"}:
+        try:
+            plain = (sealing.folder / str(value["file"])).read_text().strip()
+        except OSError as error:
+            raise ValueError(f"cannot read {value['file']}: {error.strerror}") from None
+    else:
+        raise ValueError("a secret is a text, {env: NAME} or {file: path}")
+    return sealing.box.seal(SecretStr(plain))
+
+
+Secret = Annotated[Sealed, BeforeValidator(_seal)]
+
+
+def _destination(value: Any) -> Any:
+    return Destination.parse(value) if isinstance(value, str) else value
+
+
+Place = Annotated[Destination, BeforeValidator(_destination)]
+
+
+class Part(BaseModel):
+    """Unknown keys are faults: a misspelt one would silently mean the default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AsteriskPbx(Part):
+    """An Asterisk, by its Manager Interface; routes are asked by FastAGI or HTTP."""
+
+    kind: Literal["asterisk"]
+    name: Name
+    host: Text
+    port: Annotated[int, Field(ge=1, le=65535)] = 5038
+    tls: bool = False
+    username: Text
+    secret: Secret
+    trunks: Annotated[tuple[Text, ...], Field(min_length=1)] = Field(
+        description="Endpoints that lead outside: `PJSIP/trunk-0000001a` is endpoint `trunk`."
+    )
+    technology: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,16}$")] = Field(
+        default="PJSIP", description="Channel technology of the phones, for click-to-call."
+    )
+    outbound_context: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = Field(
+        default="outbound", description="Dialplan context that dials outside numbers."
+    )
+    ring_agent: Duration = Field(
+        default=timedelta(seconds=15), description="How long click-to-call rings the agent."
+    )
+    askers: tuple[IPvAnyNetwork, ...] = Field(
+        default=(), description="Networks from which this PBX asks for routes without an API key."
+    )
+
+
+class GenericPbx(Part):
+    """Any PBX that can send the documented JSON hook."""
+
+    kind: Literal["generic"]
+    name: Name
+    askers: tuple[IPvAnyNetwork, ...] = ()
+
+
+Pbx = Annotated[AsteriskPbx | GenericPbx, Field(discriminator="kind")]
+
+
+class JournalPolicy(Part):
+    """Which calls become entries, and when."""
+
+    enabled: bool = True
+    directions: tuple[Direction, ...] = (Direction.INBOUND, Direction.OUTBOUND)
+    after: Duration = Field(
+        default=timedelta(seconds=3),
+        description="Wait after the end of the call for what comes late: recording, transfer.",
+    )
+
+
+class CrmConnection(Part):
+    """A CRM account by a connector template."""
+
+    name: Name
+    template: Name
+    parameters: dict[Name, Text] = Field(default_factory=dict)
+    credentials: dict[Name, Secret] = Field(default_factory=dict)
+    modules: tuple[Text, ...] = Field(
+        default=(), description="Contact types to search, in order; empty: all of the template."
+    )
+    phone_formats: tuple[Text, ...] = Field(
+        default=(), description="Spellings to search for; empty: those of the template."
+    )
+    fresh: Duration = Field(
+        default=timedelta(minutes=10), description="How long a found contact is believed."
+    )
+    unknown: Duration = Field(
+        default=timedelta(minutes=1), description="How long 'nobody knows this number' is believed."
+    )
+    journal: JournalPolicy = JournalPolicy()
+
+    @field_validator("phone_formats")
+    @classmethod
+    def formats_are_formats(cls, formats: tuple[str, ...]) -> tuple[str, ...]:
+        for text in formats:
+            if not valid_format(text):
+                raise ValueError(
+                    f"{text!r} is neither digits, e164, national, international, "
+                    "nsn nor a pattern such as ***-***-****"
+                )
+        return formats
+
+
+class Agent(Part):
+    """A phone, and who uses it in each CRM."""
+
+    extension: Extension
+    name: Text | None = None
+    pbx: Name | None = Field(default=None, description="Needed where there are several.")
+    users: dict[Name, Text] = Field(
+        default_factory=dict, description="CRM connection → the agent's user id there."
+    )
+
+
+class Operator(StrEnum):
+    EQUAL = "="
+    LESS = "<"
+    GREATER = ">"
+    LESS_OR_EQUAL = "<="
+    GREATER_OR_EQUAL = ">="
+
+
+class Row(Part):
+    """``field operator value → destination``."""
+
+    operator: Operator
+    value: Text
+    destination: Place
+
+
+class RoutingRule(Part):
+    """The value of one CRM field decides; the first row that matches wins, else the default."""
+
+    name: Name
+    dids: Annotated[tuple[Did, ...], Field(min_length=1)]
+    crm: Name
+    modules: tuple[Text, ...] = Field(
+        default=(), description="Contact types to search; empty: those of the connection."
+    )
+    field: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,100}$")] = Field(
+        description="API name of the CRM field."
+    )
+    rows: Annotated[tuple[Row, ...], Field(min_length=1)]
+    default: Place
+    within: Annotated[Duration, Field(gt=timedelta(0), le=timedelta(seconds=10))] = Field(
+        default=timedelta(milliseconds=1500), description="Time budget of a decision."
+    )
+
+
+class Site(Part):
+    """Everything of one tenant."""
+
+    tenant: TenantId
+    title: Text | None = None
+    region: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")] | None = Field(
+        default=None, description="Country whose national numbers are meant: GB, US, DE."
+    )
+    pbx: tuple[Pbx, ...] = ()
+    crm: tuple[CrmConnection, ...] = ()
+    agents: tuple[Agent, ...] = ()
+    rules: tuple[RoutingRule, ...] = ()
+
+    @model_validator(mode="after")
+    def references_lead_somewhere(self, info: ValidationInfo) -> Self:
+        # A site file asks for the faults itself, to show each at its line.
+        if not isinstance(info.context, Sealing) and (faults := self.faults()):
+            raise ValueError("; ".join(what for _, what in faults))
+        return self
+
+    def faults(self) -> list[tuple[PartPath, str]]:
+        """What is there twice or leads nowhere: the place within the site, and what is wrong."""
+        return [*self._doubles(), *self._dangling()]
+
+    def pbx_named(self, name: str) -> AsteriskPbx | GenericPbx | None:
+        return next((pbx for pbx in self.pbx if pbx.name == name), None)
+
+    def crm_named(self, name: str) -> CrmConnection | None:
+        return next((crm for crm in self.crm if crm.name == name), None)
+
+    def agent_at(self, extension: str) -> Agent | None:
+        return next((agent for agent in self.agents if agent.extension == extension), None)
+
+    def rule_for(self, did: str) -> RoutingRule | None:
+        wanted = did.lstrip("+")
+        return next(
+            (rule for rule in self.rules if any(d.lstrip("+") == wanted for d in rule.dids)), None
+        )
+
+    def _doubles(self) -> Iterator[tuple[PartPath, str]]:
+        for part, names in (
+            ("pbx", [pbx.name for pbx in self.pbx]),
+            ("crm", [crm.name for crm in self.crm]),
+            ("agents", [agent.extension for agent in self.agents]),
+            ("rules", [rule.name for rule in self.rules]),
+        ):
+            for place, name in enumerate(names):
+                if name in names[:place]:
+                    yield (part, place), f"{name} is there twice"
+        taken: dict[str, str] = {}
+        for place, rule in enumerate(self.rules):
+            for did in rule.dids:
+                other = taken.setdefault(did.lstrip("+"), rule.name)
+                if other != rule.name:
+                    yield ("rules", place, "dids"), f"DID {did} is already in rule {other}"
+
+    def _dangling(self) -> Iterator[tuple[PartPath, str]]:
+        crms = {crm.name for crm in self.crm}
+        pbxs = {pbx.name for pbx in self.pbx}
+        for place, rule in enumerate(self.rules):
+            if rule.crm not in crms:
+                yield ("rules", place, "crm"), f"there is no crm {rule.crm}"
+        for place, agent in enumerate(self.agents):
+            for name in sorted(set(agent.users) - crms):
+                yield ("agents", place, "users", name), f"there is no crm {name}"
+            if agent.pbx is not None and agent.pbx not in pbxs:
+                yield ("agents", place, "pbx"), f"there is no pbx {agent.pbx}"
