@@ -1,0 +1,1 @@
+"""One host for one service or all six: settings, start, readiness, stop."""

@@ -1,0 +1,213 @@
+"""
+Run one service, or all of them, until a signal. The order:
+
+1. health endpoint up (alive, not ready); services entered; subscriptions made
+2. bus started, HTTP up, background tasks running: ready
+3. a signal, or a task that fails
+4. not ready; HTTP stops taking, streams end; tasks cancelled; the bus drains
+5. services left in reverse; exit 0. A second signal aborts at once: exit 130.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import structlog
+
+from shared.errors import BadSetting, MeshError
+from shared.http.openapi import build as build_openapi
+from shared.http.server import HttpServer
+from shared.runtime.ops import OpsServer
+from shared.runtime.service import Build, Platform, Service
+from shared.runtime.settings import HttpSettings, OpsSettings
+from shared.runtime.version import VERSION
+
+log = structlog.get_logger(__name__)
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+#: What a shell reports for a process that SIGINT ended.
+EXIT_ABORTED = 130
+
+
+@dataclass(slots=True)
+class Running:
+    """What is up, for who started it: the bound ports, and the order to stop."""
+
+    http_port: int = 0
+    ops_port: int = 0
+    services: list[Service] = field(default_factory=list)
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    #: The background task that failed, if that is why it stops.
+    failed: BaseException | None = None
+
+
+@asynccontextmanager
+async def running(
+    builds: Sequence[Build],
+    platform: Platform,
+    *,
+    http: HttpSettings,
+    ops: OpsSettings,
+    drain: timedelta,
+    stop: asyncio.Event | None = None,
+) -> AsyncIterator[Running]:
+    """Everything up between entering and leaving. Raises: BadSetting."""
+    state = Running(stop=stop or asyncio.Event())
+    async with AsyncExitStack() as stack:
+        ready = _Readiness(platform, state)
+        ops_server = OpsServer(platform.metrics, ready=ready.check)
+        state.ops_port = await _listen(ops_server.start, ops.host, ops.port, "CALLMESH_OPS_PORT")
+        stack.push_async_callback(ops_server.stop)
+        await _load_site(platform)
+        for build in builds:
+            service = await stack.enter_async_context(build(platform))
+            state.services.append(service)
+            for subscription in service.subscriptions:
+                platform.bus.subscribe(subscription)
+        await platform.bus.start()
+        stack.push_async_callback(platform.bus.stop, drain=drain)
+        tasks = _tasks(state, platform)
+        stack.push_async_callback(_cancel, tasks)
+        server = _http_server(state, platform, drain)
+        state.http_port = await _listen(server.start, http.host, http.port, "CALLMESH_HTTP_PORT")
+        stack.push_async_callback(server.stop)
+        ready.open = True
+        stack.callback(ready.close)
+        log.info(
+            "ready",
+            services=[service.name for service in state.services],
+            http=f"{http.host}:{state.http_port}",
+            ops=f"{ops.host}:{state.ops_port}",
+        )
+        yield state
+        log.info("stopping", drain_s=drain.total_seconds())
+    log.info("stopped")
+
+
+async def run_until_signal(
+    builds: Sequence[Build],
+    platform: Platform,
+    *,
+    http: HttpSettings,
+    ops: OpsSettings,
+    drain: timedelta,
+) -> int:
+    """The exit code of the process."""
+    stop = asyncio.Event()
+    # From the first moment on: a signal during the start ends it as soon as it is complete.
+    with stopping_on_signals(stop):
+        async with running(builds, platform, http=http, ops=ops, drain=drain, stop=stop) as state:
+            await stop.wait()
+    return EXIT_FAILED if state.failed else EXIT_OK
+
+
+@contextmanager
+def stopping_on_signals(stop: asyncio.Event) -> Iterator[None]:
+    """The first SIGTERM or SIGINT sets *stop*, the second cancels the task that is in here."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+
+    def on_signal() -> None:
+        if stop.is_set() and task is not None:
+            log.warning("aborted")
+            task.cancel()
+        stop.set()
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+class _Readiness:
+    def __init__(self, platform: Platform, state: Running) -> None:
+        self._platform = platform
+        self._state = state
+        self.open = False
+
+    def close(self) -> None:
+        self.open = False
+
+    async def check(self) -> dict[str, bool]:
+        checks: dict[str, Callable[[], Awaitable[bool]]] = {
+            "bus": self._platform.bus.ready,
+            "store": self._platform.store.ready,
+        }
+        checks |= {service.name: service.ready for service in self._state.services if service.ready}
+        found = {"started": self.open, "site": self._platform.site.loaded}
+        for name, check in checks.items():
+            try:
+                found[name] = await check()
+            except MeshError:
+                found[name] = False
+        return found
+
+
+async def _load_site(platform: Platform) -> None:
+    try:
+        await platform.site.refresh()
+    except BadSetting:
+        raise
+    except MeshError as error:
+        # Not fatal: it is looked for again every second, and readiness says what is missing.
+        log.warning("site_not_loaded", error=error.message)
+
+
+def _tasks(state: Running, platform: Platform) -> list[asyncio.Task[None]]:
+    async def watched(name: str, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            log.exception("task_failed", task=name)
+            state.failed = error
+            state.stop.set()
+
+    works: list[tuple[str, Callable[[], Awaitable[None]]]] = [("site", platform.site.watch)]
+    works += [(service.name, task) for service in state.services for task in service.tasks]
+    return [asyncio.create_task(watched(name, work), name=name) for name, work in works]
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _http_server(state: Running, platform: Platform, drain: timedelta) -> HttpServer:
+    mounted = [service.mounted for service in state.services if service.mounted]
+    operations = [operation for part in mounted for operation in part.operations]
+
+    def openapi() -> bytes:
+        import orjson
+
+        return orjson.dumps(build_openapi("callmesh", VERSION, operations))
+
+    return HttpServer(
+        mounted,
+        keys=platform.keys,
+        clock=platform.clock,
+        metrics=platform.metrics,
+        drain=drain,
+        documents={"/openapi.json": openapi},
+    )
+
+
+async def _listen(
+    start: Callable[[str, int], Awaitable[int]], host: str, port: int, setting: str
+) -> int:
+    try:
+        return await start(host, port)
+    except OSError as error:
+        raise BadSetting(f"{setting}: cannot listen on {host}:{port}: {error.strerror}") from None

@@ -1,0 +1,71 @@
+"""What the host needs to know of a service, and what a service gets from it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+from shared.bus.port import MessageBus, Subscription
+from shared.bus.publisher import ServicePublisher
+from shared.bus.router import Router
+from shared.clock import Clock
+from shared.contracts.envelope import Contract
+from shared.http.auth import KeyBook
+from shared.http.routes import Operation
+from shared.http.server import Mounted
+from shared.net.client import HttpClient
+from shared.observe.metrics import Metrics
+from shared.runtime.settings import Settings
+from shared.secrets import SecretBox
+from shared.site.book import SiteBook
+from shared.storage.port import DocumentStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platform:
+    """The adapters that all services of one process share."""
+
+    bus: MessageBus
+    store: DocumentStore
+    clock: Clock
+    metrics: Metrics
+    secrets: SecretBox
+    http: HttpClient
+    site: SiteBook
+    keys: KeyBook
+
+    def publisher(self, service: str) -> ServicePublisher:
+        return ServicePublisher(self.bus, service=service, clock=self.clock)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """
+    *tasks* run from the start to the stop; one that ends by an error ends the process.
+    *ready* is asked beside the bus's own readiness.
+    """
+
+    name: str
+    subscriptions: Sequence[Subscription] = ()
+    mounted: Mounted | None = None
+    tasks: Sequence[Callable[[], Awaitable[None]]] = field(default=())
+    ready: Callable[[], Awaitable[bool]] | None = None
+    #: Listeners of the service's own, as bound.
+    ports: Mapping[str, int] = field(default_factory=dict)
+
+
+Build = Callable[[Platform], AbstractAsyncContextManager[Service]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A service as the catalogue lists it: all that can be known of it before it runs."""
+
+    name: str
+    build: Build
+    router: Router[Any]
+    settings: type[Settings]
+    publishes: Sequence[type[Contract]]
+    operations: Sequence[Operation[Any]] = ()

@@ -1,0 +1,206 @@
+"""
+Settings come from the environment alone (or from secret files named like their variables), are
+read once at the start, and are frozen. The only module that sees the environment.
+
+A wrong value, or a name that is none of ours, stops the start with one line that names it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, ClassVar, Self, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.errors import BadSetting
+from shared.moments import Duration
+from shared.observe.logging import LogFormat
+
+PREFIX = "CALLMESH_"
+#: Where the orchestrator mounts secrets as files; ``callmesh_amqp_url`` is CALLMESH_AMQP_URL.
+SECRETS_DIR = "CALLMESH_SECRETS_DIR"
+_DEFAULT_SECRETS_DIR = "/run/secrets"
+#: Variables that Kubernetes makes for a Service of our name; no settings, no faults.
+_SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)|_PORT_\d+_(TCP|UDP)|_PORT=(tcp|udp)://")
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Settings(BaseSettings):
+    """Base: ``read`` instead of the constructor gives errors that an operator can act on."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    title: ClassVar[str]
+
+    @classmethod
+    def read(cls) -> Self:
+        """Raises: BadSetting."""
+        folder = os.environ.get(SECRETS_DIR, _DEFAULT_SECRETS_DIR)
+        try:
+            return cls(_secrets_dir=folder if Path(folder).is_dir() else None)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            name = cls.variable(str(first["loc"][0])) if first["loc"] else cls.title
+            raise BadSetting(f"{name}: {first['msg']}") from None
+
+    @classmethod
+    def variable(cls, field: str) -> str:
+        return f"{cls.model_config.get('env_prefix', '')}{field}".upper()
+
+    @classmethod
+    def variables(cls) -> list[str]:
+        return [cls.variable(field) for field in cls.model_fields]
+
+
+class BusKind(StrEnum):
+    EMBEDDED = "embedded"
+    RABBIT = "rabbit"
+
+
+class StoreKind(StrEnum):
+    SQLITE = "sqlite"
+    MONGO = "mongo"
+
+
+class MeshSettings(Settings):
+    title: ClassVar[str] = "The mesh"
+    model_config = SettingsConfigDict(env_prefix="CALLMESH_")
+
+    bus: BusKind = Field(
+        default=BusKind.EMBEDDED,
+        description="Where messages travel: `embedded` (an SQLite file, one process) or `rabbit`.",
+    )
+    store: StoreKind = Field(
+        default=StoreKind.SQLITE,
+        description="Where documents are kept: `sqlite` (the same file) or `mongo`.",
+    )
+    data_dir: Path = Field(
+        default=Path("callmesh-data"),
+        description="Folder of the embedded bus, the SQLite store and the key made for them.",
+    )
+    secret_keys: SecretStr | None = Field(
+        default=None,
+        description="Keys that seal secrets in the store, comma-separated: the first seals, all "
+        "open. `callmesh new-key` prints one. Needed with `mongo`; else one is made in the data "
+        "folder.",
+    )
+    drain: Duration = Field(
+        default=timedelta(seconds=10),
+        description="How long running handlers and requests may finish after SIGTERM.",
+    )
+    settings_poll: Duration = Field(
+        default=timedelta(seconds=1),
+        description="How often a changed site (rules, connections) is looked for.",
+    )
+
+
+class AmqpSettings(Settings):
+    title: ClassVar[str] = "RabbitMQ"
+    model_config = SettingsConfigDict(env_prefix="CALLMESH_AMQP_")
+
+    url: SecretStr = Field(
+        default=SecretStr("amqp://guest:guest@127.0.0.1:5672/"),
+        description="Broker and vhost; `amqps://` for TLS.",
+    )
+    prefix: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")] = Field(
+        default="mesh", description="First word of all exchanges and queues."
+    )
+
+
+class MongoSettings(Settings):
+    title: ClassVar[str] = "MongoDB"
+    model_config = SettingsConfigDict(env_prefix="CALLMESH_MONGO_")
+
+    url: SecretStr = Field(
+        default=SecretStr("mongodb://127.0.0.1:27017/?replicaSet=rs0"),
+        description="A replica set (one node will do): a standalone loses acknowledged writes "
+        "when it crashes.",
+    )
+    database: str = Field(default="callmesh", description="Name of the database.")
+
+
+class HttpSettings(Settings):
+    title: ClassVar[str] = "HTTP"
+    model_config = SettingsConfigDict(env_prefix="CALLMESH_HTTP_")
+
+    host: str = Field(default="127.0.0.1", description="Address of the public listener.")
+    port: Port = Field(default=8080, description="Port of the public listener; 0 takes a free one.")
+
+
+class OpsSettings(Settings):
+    title: ClassVar[str] = "Health and metrics"
+    model_config = SettingsConfigDict(env_prefix="CALLMESH_OPS_")
+
+    host: str = Field(
+        default="127.0.0.1", description="Address of /live, /ready and /metrics; keep it inside."
+    )
+    port: Port = Field(default=8081, description="Their port; 0 takes a free one.")
+
+
+class LogSettings(Settings):
+    title: ClassVar[str] = "Logs"
+    model_config = SettingsConfigDict(env_prefix="CALLMESH_LOG_")
+
+    format: LogFormat = Field(default=LogFormat.JSON, description="`json` or `console`.")
+    level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = Field(
+        default="INFO", description="DEBUG, INFO, WARNING or ERROR."
+    )
+    numbers_in_clear: bool = Field(
+        default=False, description="Show whole phone numbers; else their last three digits."
+    )
+
+
+class NetSettings(Settings):
+    title: ClassVar[str] = "Outgoing connections"
+    model_config = SettingsConfigDict(env_prefix="CALLMESH_NET_")
+
+    allow: str = Field(
+        default="",
+        description="Networks beside the public internet that CRM URLs may lead to, "
+        "comma-separated: `10.1.0.0/16`. Tenants' administrators write those URLs.",
+    )
+
+
+class OtelSettings(Settings):
+    title: ClassVar[str] = "Traces"
+    model_config = SettingsConfigDict(env_prefix="CALLMESH_OTEL_")
+
+    endpoint: str = Field(
+        default="",
+        description="OTLP/HTTP collector, such as `http://otel:4318/v1/traces`; needs the extra "
+        "`callmesh[otel]`. Empty: trace context travels, nothing is exported.",
+    )
+
+
+SHARED: tuple[type[Settings], ...] = (
+    MeshSettings,
+    AmqpSettings,
+    MongoSettings,
+    HttpSettings,
+    OpsSettings,
+    LogSettings,
+    NetSettings,
+    OtelSettings,
+)
+
+S = TypeVar("S", bound=Settings)
+
+
+def refuse_unknown(known: Iterable[type[Settings]]) -> None:
+    """A misspelt name would silently mean the default. Raises: BadSetting."""
+    names = {SECRETS_DIR, *(name for cls in known for name in cls.variables())}
+    for name, value in sorted(os.environ.items()):
+        ours = name.startswith(PREFIX) and not name.startswith("CALLMESH_TEST_")
+        if not ours or name in names or _SERVICE_LINK.search(f"{name}={value}"):
+            continue
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"; did you mean {near[0]}?" if near else "; see docs/reference/settings.md"
+        raise BadSetting(f"{name} is not a setting{hint}")
