@@ -1,0 +1,353 @@
+"""
+The sandbox CRM: a small real HTTP server that speaks as much of Zoho CRM's API as telephony
+needs, in its response forms: OAuth tokens, search by criteria, users, the call log; with a rate
+limit, a search that lags behind writes, and faults that can be switched on.
+
+What it holds lies in an SQLite file, so that it outlives a crash of who started it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import sqlite3
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from shared.clock import Clock, SystemClock
+from shared.errors import ContractError
+from shared.sandbox.criteria import read_criteria
+from shared.sandbox.people import MODULE_FIELDS, RECORDS, USERS
+
+CLIENT_ID = "1000.SANDBOX"
+CLIENT_SECRET = "sandbox-client-secret"  # noqa: S105  opens nothing but the sandbox
+REFRESH_TOKEN = "1000.sandbox.refresh"  # noqa: S105  as above
+
+_TOKEN_LIFE = timedelta(hours=1)
+_TOKENS_IN_TEN_MINUTES = 10
+_Records = TypeAdapter(list[dict[str, Any]])
+_DURATION = re.compile(r"^\d{2,}:[0-5]\d$")
+_CALL_TYPES = frozenset({"Inbound", "Outbound", "Missed"})
+_PER_PAGE = 200
+#: Requests remembered for whoever wants to see what was asked.
+_LOG = 10_000
+
+_Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS records (
+  module TEXT, id TEXT, body TEXT, created_ms INTEGER, PRIMARY KEY (module, id));
+CREATE INDEX IF NOT EXISTS by_subject ON records (module, json_extract(body, '$.Subject'))"""
+
+
+class Faults(BaseModel):
+    """What is wrong with this CRM at the moment; set by ``PUT /sandbox/faults``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    latency_ms: int = Field(default=0, ge=0, le=60_000)
+    fail_next: int = Field(default=0, ge=0, description="So many requests get ``fail_status``.")
+    fail_status: int = Field(default=500, ge=400, le=599)
+    retry_after_s: int | None = Field(default=None, description="With fail_status 429 or 503.")
+    lose_answers: int = Field(
+        default=0, ge=0, description="So many writes are done and the connection cut."
+    )
+    requests_per_minute: int = Field(default=0, ge=0, description="0: no limit.")
+    search_lag_ms: int = Field(default=0, ge=0, description="Writes are found so much later.")
+    grant_revoked: bool = Field(default=False, description="The refresh token is refused.")
+
+
+@dataclass(slots=True)
+class Asked:
+    """A request as it came: the target is not decoded."""
+
+    method: str
+    target: str
+    body: str = ""
+
+    @property
+    def line(self) -> str:
+        return f"{self.method} {self.target}"
+
+
+@dataclass(slots=True)
+class _Tokens:
+    good: dict[str, datetime] = field(default_factory=dict)
+    issued: deque[datetime] = field(default_factory=deque)
+
+
+class SandboxCrm:
+    """``start`` returns the port; ``asked`` is the log of requests to the API."""
+
+    def __init__(self, path: Path | None = None, *, clock: Clock | None = None) -> None:
+        self.faults = Faults()
+        self.asked: deque[Asked] = deque(maxlen=_LOG)
+        self._clock = clock or SystemClock()
+        self._db = sqlite3.connect(path or ":memory:", isolation_level=None)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.executescript(_TABLES)
+        for module, records in RECORDS.items():
+            for record in records:
+                self._db.execute(
+                    "INSERT OR IGNORE INTO records VALUES (?, ?, ?, 0)",
+                    (module, record["id"], json.dumps(record)),
+                )
+        self._tokens = _Tokens()
+        self._recent: deque[datetime] = deque()
+        self._runner: web.AppRunner | None = None
+        self._app = web.Application(middlewares=[self._around])
+        add = self._app.router.add_route
+        add("POST", "/oauth/v2/token", self._token)
+        add("GET", "/crm/{version}/users", self._users)
+        add("GET", "/crm/{version}/{module}/search", self._search)
+        add("GET", "/crm/{version}/{module}", self._list)
+        add("POST", "/crm/{version}/Calls", self._add_calls)
+        add("PUT", "/sandbox/faults", self._set_faults)
+        add("GET", "/sandbox/requests", self._show_requests)
+        add("PUT", "/sandbox/{module}/{id}", self._put_record)
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
+        """Raises: OSError."""
+        self._runner = web.AppRunner(self._app, access_log=None, handle_signals=False)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port).start()
+        bound: int = self._runner.addresses[0][1]
+        return bound
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+        self._db.close()
+
+    def records(self, module: str) -> list[dict[str, Any]]:
+        rows = self._db.execute(
+            "SELECT body FROM records WHERE module = ? ORDER BY created_ms, id", (module,)
+        )
+        return [json.loads(body) for (body,) in rows]
+
+    def put(self, module: str, record: Mapping[str, Any]) -> None:
+        """Add or replace a record."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)",
+            (module, str(record["id"]), json.dumps(dict(record)), 0),
+        )
+
+    def forget_tokens(self) -> None:
+        """Every access token is refused from now on; the refresh token still works."""
+        self._tokens.good.clear()
+
+    # -- around every request ----------------------------------------------------------------
+
+    @web.middleware
+    async def _around(self, request: web.Request, handler: _Handle) -> web.StreamResponse:
+        if request.path.startswith("/sandbox/"):
+            return await handler(request)
+        if request.path.startswith("/crm/"):
+            body = await request.text()
+            self.asked.append(Asked(request.method, request.raw_path, body))
+            if (refusal := self._refusal(request)) is not None:
+                return refusal
+        if self.faults.latency_ms:
+            await self._clock.sleep(timedelta(milliseconds=self.faults.latency_ms))
+        return await handler(request)
+
+    def _refusal(self, request: web.Request) -> web.Response | None:
+        faults, now = self.faults, self._clock.now()
+        if faults.fail_next > 0:
+            faults.fail_next -= 1
+            headers = {"Retry-After": str(faults.retry_after_s)} if faults.retry_after_s else None
+            return _fault(faults.fail_status, "INTERNAL_ERROR", "Internal Server Error", headers)
+        if faults.requests_per_minute:
+            while self._recent and now - self._recent[0] > timedelta(minutes=1):
+                self._recent.popleft()
+            if len(self._recent) >= faults.requests_per_minute:
+                wait = timedelta(minutes=1) - (now - self._recent[0])
+                headers = {"Retry-After": str(max(1, round(wait.total_seconds())))}
+                text = "API rate limit exceeded"
+                return _fault(429, "TOO_MANY_REQUESTS", text, headers)
+            self._recent.append(now)
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        until = self._tokens.good.get(token)
+        if scheme != "Zoho-oauthtoken" or until is None or until <= now:
+            return _fault(401, "INVALID_TOKEN", "invalid oauth token")
+        return None
+
+    # -- OAuth -------------------------------------------------------------------------------
+
+    async def _token(self, request: web.Request) -> web.Response:
+        """Zoho reports a refused grant with status 200."""
+        form = {**request.query, **(await request.post())}
+        if form.get("grant_type") != "refresh_token":
+            return web.json_response({"error": "unsupported_grant_type"})
+        if (form.get("client_id"), form.get("client_secret")) != (CLIENT_ID, CLIENT_SECRET):
+            return web.json_response({"error": "invalid_client"})
+        if form.get("refresh_token") != REFRESH_TOKEN or self.faults.grant_revoked:
+            return web.json_response({"error": "invalid_code"})
+        now = self._clock.now()
+        while self._tokens.issued and now - self._tokens.issued[0] > timedelta(minutes=10):
+            self._tokens.issued.popleft()
+        if len(self._tokens.issued) >= _TOKENS_IN_TEN_MINUTES:
+            return web.json_response(
+                {"error": "Access Denied", "error_description": "too many requests"}, status=400
+            )
+        self._tokens.issued.append(now)
+        token = f"1000.{secrets.token_hex(16)}"
+        self._tokens.good[token] = now + _TOKEN_LIFE
+        return web.json_response(
+            {
+                "access_token": token,
+                "api_domain": f"http://{request.host}",
+                "token_type": "Bearer",
+                "expires_in": round(_TOKEN_LIFE.total_seconds()),
+            }
+        )
+
+    # -- the API -----------------------------------------------------------------------------
+
+    async def _users(self, request: web.Request) -> web.Response:
+        users = list(USERS[:1]) if request.query.get("type") == "CurrentUser" else list(USERS)
+        return web.json_response({"users": users, "info": _info(len(users))})
+
+    async def _search(self, request: web.Request) -> web.Response:
+        module = request.match_info["module"]
+        known = MODULE_FIELDS.get(module)
+        if known is None:
+            return _fault(400, "INVALID_MODULE", "the module name given seems to be invalid")
+        try:
+            tests = read_criteria(request.query.get("criteria", ""))
+        except ContractError as error:
+            return _fault(400, "INVALID_QUERY", f"Invalid query formed: {error.message}")
+        if unknown := [test.field for test in tests if test.field not in known]:
+            return _fault(400, "INVALID_QUERY", f"Invalid query formed: no field {unknown[0]}")
+        seen_by = self._ms() - self.faults.search_lag_ms
+        rows = self._db.execute(
+            "SELECT body FROM records WHERE module = ? AND created_ms <= ?", (module, seen_by)
+        )
+        found = [
+            record
+            for (body,) in rows
+            if any(test.holds(record := json.loads(body)) for test in tests)
+        ]
+        return self._page(request, found, known)
+
+    async def _list(self, request: web.Request) -> web.Response:
+        module = request.match_info["module"]
+        known = MODULE_FIELDS.get(module)
+        if known is None:
+            return _fault(400, "INVALID_MODULE", "the module name given seems to be invalid")
+        return self._page(request, self.records(module), known)
+
+    def _page(
+        self, request: web.Request, found: list[dict[str, Any]], known: tuple[str, ...]
+    ) -> web.Response:
+        if not found:
+            return web.Response(status=204)
+        names = [n for n in request.query.get("fields", "").split(",") if n in known] or list(known)
+        try:
+            page = max(1, int(request.query.get("page", "1")))
+            per_page = min(_PER_PAGE, max(1, int(request.query.get("per_page", _PER_PAGE))))
+        except ValueError:
+            return _fault(400, "INVALID_DATA", "page and per_page are numbers")
+        first = (page - 1) * per_page
+        shown = found[first : first + per_page]
+        data = [{"id": r["id"], **{n: r.get(n) for n in names}} for r in shown]
+        more = len(found) > first + len(shown)
+        return web.json_response({"data": data, "info": _info(len(shown), page, more)})
+
+    async def _add_calls(self, request: web.Request) -> web.StreamResponse:
+        try:
+            records = _Records.validate_python((await request.json())["data"])
+        except (ValueError, KeyError, TypeError):
+            return _fault(400, "INVALID_DATA", "body")
+        results = [self._add_call(record) for record in records]
+        if self.faults.lose_answers > 0:
+            self.faults.lose_answers -= 1
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response(status=500)
+        taken = all(result["status"] == "success" for result in results)
+        return web.json_response({"data": results}, status=201 if taken else 202)
+
+    def _add_call(self, record: dict[str, Any]) -> dict[str, Any]:
+        for name in ("Subject", "Call_Type", "Call_Start_Time", "Call_Duration"):
+            if not record.get(name):
+                return _refused("MANDATORY_NOT_FOUND", "required field not found", name)
+        checks: dict[str, Callable[[str], bool]] = {
+            "Call_Type": lambda text: text in _CALL_TYPES,
+            "Call_Start_Time": _is_moment,
+            "Call_Duration": lambda text: bool(_DURATION.match(text)),
+        }
+        for name, check in checks.items():
+            if not isinstance(record[name], str) or not check(record[name]):
+                return _refused("INVALID_DATA", "invalid data", name)
+        if "What_Id" in record and "$se_module" not in record:
+            return _refused("DEPENDENT_FIELD_MISSING", "dependent field missing", "$se_module")
+        now = self._ms()
+        (count,) = self._db.execute(
+            "SELECT count(*) FROM records WHERE module = 'Calls'"
+        ).fetchone()
+        call_id = f"8299140000009{count + 1:05}"
+        created = self._clock.now().isoformat(timespec="seconds")
+        body = {**record, "id": call_id, "Created_Time": created}
+        self._db.execute(
+            "INSERT INTO records VALUES ('Calls', ?, ?, ?)", (call_id, json.dumps(body), now)
+        )
+        return {
+            "code": "SUCCESS",
+            "details": {"id": call_id, "Created_Time": created},
+            "message": "record added",
+            "status": "success",
+        }
+
+    # -- the switches ------------------------------------------------------------------------
+
+    async def _set_faults(self, request: web.Request) -> web.Response:
+        try:
+            self.faults = Faults.model_validate_json(await request.text())
+        except ValidationError as error:
+            return web.Response(status=422, text=str(error))
+        return web.json_response(self.faults.model_dump())
+
+    async def _show_requests(self, _: web.Request) -> web.Response:
+        return web.json_response([asked.line for asked in self.asked])
+
+    async def _put_record(self, request: web.Request) -> web.Response:
+        module = request.match_info["module"]
+        if module not in MODULE_FIELDS:
+            return web.Response(status=404)
+        self.put(module, {**(await request.json()), "id": request.match_info["id"]})
+        return web.Response(status=204)
+
+    def _ms(self) -> int:
+        return round(self._clock.now().timestamp() * 1000)
+
+
+def _info(count: int, page: int = 1, more: bool = False) -> dict[str, Any]:
+    return {"per_page": _PER_PAGE, "count": count, "page": page, "more_records": more}
+
+
+def _fault(
+    status: int, code: str, message: str, headers: dict[str, str] | None = None
+) -> web.Response:
+    body = {"code": code, "details": {}, "message": message, "status": "error"}
+    return web.json_response(body, status=status, headers=headers)
+
+
+def _refused(code: str, message: str, field_name: str) -> dict[str, Any]:
+    details = {"api_name": field_name}
+    return {"code": code, "details": details, "message": message, "status": "error"}
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
