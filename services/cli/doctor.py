@@ -1,0 +1,141 @@
+"""``doctor``: every connection is tried, and what is wrong comes with what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+import typer
+
+from services.catalog import consumers
+from services.cli.console import out, read_environment, run_async
+from shared.clock import Clock
+from shared.crm.connections import CrmConnections
+from shared.errors import MeshError
+from shared.pbx.asterisk.ami_client import AmiAddress, ami_session
+from shared.runtime.platform import open_platform
+from shared.runtime.service import Platform
+from shared.site.accounts import account_of
+from shared.site.models import AsteriskPbx, Site
+
+_WITHIN = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """*fault* None: all is well."""
+
+    what: str
+    fault: str | None = None
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(doctor)
+
+
+def doctor() -> None:
+    """Try every connection; exit 1 when one is not as it should be."""
+    raise typer.Exit(run_async(_doctor()))
+
+
+async def _doctor() -> int:
+    choice = read_environment(quiet=True)
+    well = True
+    async with open_platform(choice, consumers=consumers(), serving=False) as platform:
+        async for finding in examine(platform):
+            mark = "[green]✓[/]" if finding.fault is None else "[red]✗[/]"
+            out.print(mark, end=" ")
+            out.print(finding.what, markup=False)
+            if finding.fault is not None:
+                well = False
+                out.print(f"    {finding.fault}", markup=False)
+    return 0 if well else 1
+
+
+async def examine(platform: Platform) -> AsyncIterator[Finding]:
+    """Store, bus, then what each tenant has set up."""
+    yield await _store(platform)
+    yield await _bus(platform)
+    try:
+        await platform.site.refresh()
+    except MeshError as error:
+        yield Finding("sites", error.message)
+        return
+    if not platform.site.current:
+        yield Finding("sites", "there is no tenant yet; write a site file and `callmesh apply` it")
+    connections = CrmConnections(
+        platform.store,
+        http=platform.http,
+        secrets=platform.secrets,
+        clock=platform.clock,
+        metrics=platform.metrics,
+    )
+    for site in platform.site.current.values():
+        for pbx in site.pbx:
+            if isinstance(pbx, AsteriskPbx):
+                yield await _asterisk(site, pbx, platform)
+        async for finding in _crms(site, connections):
+            yield finding
+
+
+async def _store(platform: Platform) -> Finding:
+    try:
+        ready = await platform.store.ready()
+    except MeshError as error:
+        return Finding("store", error.message)
+    fault = "no answer; is the server up, and CALLMESH_MONGO_URL right?"
+    return Finding("store", None if ready else fault)
+
+
+async def _bus(platform: Platform) -> Finding:
+    try:
+        await platform.bus.start()
+        ready = await platform.bus.ready()
+        await platform.bus.stop(drain=timedelta(0))
+    except MeshError as error:
+        return Finding("bus", error.message)
+    fault = "no answer; is the broker up, and CALLMESH_AMQP_URL right?"
+    return Finding("bus", None if ready else fault)
+
+
+async def _asterisk(site: Site, pbx: AsteriskPbx, platform: Platform) -> Finding:
+    what = f"{site.tenant}: PBX {pbx.name} at {pbx.host}:{pbx.port}"
+    try:
+        address = AmiAddress(
+            host=pbx.host,
+            port=pbx.port,
+            username=pbx.username,
+            secret=platform.secrets.open(pbx.secret),
+            tls=pbx.tls,
+        )
+        await _log_in(address, platform.clock)
+    except MeshError as error:
+        return Finding(what, error.message)
+    return Finding(what)
+
+
+async def _log_in(address: AmiAddress, clock: Clock) -> None:
+    async with ami_session(address, wanted=(), clock=clock) as session:
+        # Needs the right `call` or `reporting`, which events need too.
+        await session.list_action("CoreShowChannels")
+
+
+async def _crms(site: Site, connections: CrmConnections) -> AsyncIterator[Finding]:
+    for crm in site.crm:
+        what = f"{site.tenant}: CRM {crm.name} ({crm.template})"
+        try:
+            connector = connections.connector(account_of(site, crm))
+            await connector.check()
+            users = {user.user_id for user in await connector.list_users(within=_WITHIN)}
+        except MeshError as error:
+            yield Finding(what, error.message)
+            continue
+        yield Finding(what)
+        for agent in site.agents:
+            user = agent.users.get(crm.name)
+            if users and user is not None and user not in users:
+                yield Finding(
+                    f"{site.tenant}: agent {agent.extension}",
+                    f"{crm.name} has no active user {user}; correct `users` in the site file",
+                )

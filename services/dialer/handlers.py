@@ -1,0 +1,176 @@
+"""Orders in, their states out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from services.dialer.domain import refusal, step
+from services.dialer.links import DialLinks
+from services.dialer.store import DialBook, DialDocument
+from shared.bus.port import Publisher
+from shared.bus.router import Router
+from shared.clock import Clock
+from shared.contracts.calls import CallAnswered, CallEnded, CallRinging
+from shared.contracts.dialing import (
+    DialNumber,
+    DialReason,
+    DialRecord,
+    DialState,
+    DialStateChanged,
+    DialStep,
+    FetchDial,
+)
+from shared.contracts.envelope import Message
+from shared.errors import Conflict, Rejected, Unavailable
+from shared.ids import call_id
+from shared.observe.metrics import Metrics
+from shared.pbx.asterisk.ami_wire import AmiMessage
+from shared.site.book import SiteBook
+from shared.site.models import AsteriskPbx, Site
+
+log = structlog.get_logger(__name__)
+
+_FINAL = frozenset({DialState.ENDED, DialState.FAILED})
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    dials: DialBook
+    links: DialLinks
+    site: SiteBook
+    publisher: Publisher
+    clock: Clock
+    metrics: Metrics
+    order_within: timedelta
+
+
+router: Router[Deps] = Router("dialer")
+
+
+@router.on(DialNumber)
+async def dial_number(deps: Deps, message: Message[DialNumber]) -> None:
+    """An order goes to the PBX once: after a crash in the middle it is given up, not repeated."""
+    order = message.body
+    site = deps.site.site(message.tenant)
+    pbx = _pbx_for(site, order)
+    identity = call_id(message.tenant, pbx.name if pbx else "", order.dial_id)
+    document = await deps.dials.open(
+        message.tenant, order, call_id=identity, pbx=pbx.name if pbx else ""
+    )
+    await _tell(deps, document)
+    if pbx is None:
+        await _fail(deps, document, DialReason.PBX_UNAVAILABLE)
+    elif document.ordered_at is not None:
+        await _look_after(deps, document, document.ordered_at)
+    elif deps.clock.now() > order.expires_at:
+        await _fail(deps, document, DialReason.TOO_LATE)
+    else:
+        await _order(deps, message.tenant, pbx, document)
+
+
+@router.on_each(CallRinging, CallAnswered, CallEnded)
+async def follow_call(deps: Deps, message: Message[Any]) -> None:
+    event = message.body
+    if await deps.dials.by_call(event.call_id) is None:
+        return  # not one of ours
+
+    def next_step(record: DialRecord) -> DialStep | None:
+        return step(record.state, record.reason, event)
+
+    document = await deps.dials.advance(event.call_id, next_step)
+    if document is not None:
+        await _tell(deps, document)
+
+
+@router.on(FetchDial)
+async def fetch_dial(deps: Deps, message: Message[FetchDial]) -> DialRecord:
+    return (await deps.dials.by_dial(message.tenant, message.body.dial_id)).record
+
+
+async def refused_by_pbx(deps: Deps, tenant: str, pbx: str, message: AmiMessage) -> None:
+    """
+    A failed OriginateResponse. By ActionID: for a repeated ChannelId the Uniqueid in it is that
+    of the call that runs.
+    """
+    document = await deps.dials.by_call(call_id(tenant, pbx, message.action_id))
+    if document is not None:
+        await _fail(deps, document, refusal(message.get("Reason")))
+
+
+async def _order(deps: Deps, tenant: str, pbx: AsteriskPbx, document: DialDocument) -> None:
+    record = document.record
+    try:
+        await deps.dials.mark_ordered(document)
+        await deps.links.originate(
+            tenant,
+            pbx,
+            reference=record.dial_id,
+            extension=record.extension,
+            number=record.number,
+            within=deps.order_within,
+        )
+    except Conflict:
+        return  # another replica has it
+    except Rejected as error:
+        log.warning("dial_refused", dial_id=record.dial_id, error=error.message)
+        await _fail(deps, document, DialReason.PBX_REFUSED)
+    except Unavailable as error:
+        log.warning("dial_not_ordered", dial_id=record.dial_id, error=error.message)
+        sent = error.details.get("sent", True)
+        reason = DialReason.INTERRUPTED if sent else DialReason.PBX_UNAVAILABLE
+        await _fail(deps, document, reason)
+    else:
+        log.info("dial_ordered", dial_id=record.dial_id, extension=record.extension)
+
+
+async def _look_after(deps: Deps, document: DialDocument, ordered_at: datetime) -> None:
+    """The order came again: its sender repeated it, or we were killed while the PBX was asked."""
+    if document.record.state is not DialState.REQUESTED:
+        return
+    if deps.clock.now() - ordered_at < deps.order_within:
+        raise Unavailable(f"dial {document.dial_id} is with the PBX; looking again in a moment")
+    await _fail(deps, document, DialReason.INTERRUPTED)
+
+
+async def _fail(deps: Deps, document: DialDocument, reason: DialReason) -> None:
+    def next_step(record: DialRecord) -> DialStep | None:
+        return None if record.state in _FINAL else (DialState.FAILED, reason)
+
+    changed = await deps.dials.advance(document.key, next_step)
+    if changed is not None:
+        await _tell(deps, changed)
+
+
+async def _tell(deps: Deps, document: DialDocument) -> None:
+    record = document.record
+    if record.state in _FINAL:
+        deps.metrics.count("callmesh_dials_total", record.state)
+    await deps.publisher.publish(
+        DialStateChanged(
+            dial_id=record.dial_id,
+            call_id=record.call_id,
+            extension=record.extension,
+            number=record.number,
+            state=record.state,
+            reason=record.reason,
+        ),
+        tenant=document.tenant,
+        key=f"{record.dial_id}/{record.state}/{record.reason}",
+        at=record.changed_at,
+    )
+
+
+def _pbx_for(site: Site | None, order: DialNumber) -> AsteriskPbx | None:
+    """The order's PBX, else the agent's, else the only one there is."""
+    if site is None:
+        return None
+    asterisks = [pbx for pbx in site.pbx if isinstance(pbx, AsteriskPbx)]
+    agent = site.agent_at(order.extension)
+    wanted = order.pbx or (agent.pbx if agent else None)
+    if wanted is not None:
+        return next((pbx for pbx in asterisks if pbx.name == wanted), None)
+    return asterisks[0] if len(asterisks) == 1 else None

@@ -1,0 +1,62 @@
+"""Composition root of gateway: the only file that names concrete classes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from services.gateway.handlers import Deps, router
+from services.gateway.http import HttpDeps, routes
+from services.gateway.settings import GatewaySettings
+from services.gateway.store import AUDIT, AuditLog
+from services.gateway.streams import Screens
+from shared.contracts.dialing import DialNumber
+from shared.contracts.hooks import HookReceived
+from shared.http.server import Mounted
+from shared.runtime.outbox import SpoolingPublisher
+from shared.runtime.service import Entry, Platform, Service
+
+NAME = "gateway"
+
+
+@asynccontextmanager
+async def build(platform: Platform) -> AsyncIterator[Service]:
+    settings = GatewaySettings.read()
+    publisher = platform.publisher(NAME)
+    spool = SpoolingPublisher(
+        publisher,
+        platform.bus,
+        platform.store,
+        service=NAME,
+        clock=platform.clock,
+        metrics=platform.metrics,
+    )
+    screens = Screens(platform.metrics)
+    deps = HttpDeps(
+        spool=spool,
+        publisher=publisher,
+        requester=publisher,
+        screens=screens,
+        audit=AuditLog(platform.store.collection(AUDIT), platform.clock, keep=settings.keep_audit),
+        site=platform.site,
+        clock=platform.clock,
+        metrics=platform.metrics,
+        ask_within=settings.ask_within,
+        dial_within=settings.dial_within,
+    )
+    yield Service(
+        name=NAME,
+        subscriptions=router.bind(Deps(screens, platform.clock)),
+        mounted=Mounted(routes.operations, deps),
+        tasks=(spool.relay,),
+    )
+
+
+ENTRY = Entry(
+    name=NAME,
+    build=build,
+    router=router,
+    settings=GatewaySettings,
+    publishes=(DialNumber, HookReceived),
+    operations=routes.operations,
+)

@@ -1,0 +1,58 @@
+"""Composition root of journal: the only file that names concrete classes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from services.journal.handlers import Deps, router
+from services.journal.settings import JournalSettings
+from services.journal.store import CALLS, ENTRIES, CallLog, EntryBook
+from services.journal.writer import EntryWriter, Tools
+from shared.contracts.journal import CallJournaled, JournalFailed
+from shared.crm.connections import CrmConnections
+from shared.crm.finder import Finder
+from shared.runtime.service import Entry, Platform, Service
+
+NAME = "journal"
+
+
+@asynccontextmanager
+async def build(platform: Platform) -> AsyncIterator[Service]:
+    connections = CrmConnections(
+        platform.store,
+        http=platform.http,
+        secrets=platform.secrets,
+        clock=platform.clock,
+        metrics=platform.metrics,
+    )
+    finder = Finder(connections, platform.store, clock=platform.clock, metrics=platform.metrics)
+    calls = CallLog(platform.store.collection(CALLS))
+    entries = EntryBook(platform.store.collection(ENTRIES), platform.clock)
+    writer = EntryWriter(
+        Tools(
+            calls=calls,
+            entries=entries,
+            site=platform.site,
+            connections=connections,
+            finder=finder,
+            publisher=platform.publisher(NAME),
+            clock=platform.clock,
+            metrics=platform.metrics,
+            settings=JournalSettings.read(),
+        )
+    )
+    deps = Deps(calls=calls, entries=entries, site=platform.site, wake=writer.wake)
+    try:
+        yield Service(name=NAME, subscriptions=router.bind(deps), tasks=(writer.run,))
+    finally:
+        await finder.close()
+
+
+ENTRY = Entry(
+    name=NAME,
+    build=build,
+    router=router,
+    settings=JournalSettings,
+    publishes=(CallJournaled, JournalFailed),
+)

@@ -1,0 +1,274 @@
+"""
+A call = a fold over its events: pure, and whatever their order and however often they came.
+
+Events are told apart by their id and put in the order of their times first, so nothing below
+depends on how they arrived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from shared.contracts.calls import (
+    CallAnswered,
+    CallEnded,
+    CallHeld,
+    CallQueued,
+    CallRecord,
+    CallResumed,
+    CallRinging,
+    CallStarted,
+    CallTransferred,
+    Direction,
+    Disposition,
+    EntryRecord,
+    EntryState,
+    LegEnded,
+    LegOutcome,
+    LegRecord,
+    RecordingReady,
+    TransferRecord,
+)
+from shared.contracts.contacts import ContactResolved, ContactUnknown
+from shared.contracts.envelope import Event
+from shared.contracts.journal import CallJournaled, JournalFailed
+from shared.contracts.routing import CallRouted
+from shared.site.models import CrmConnection, Site
+
+NOTHING = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An event of the call; *id* is its message's."""
+
+    id: str
+    at: datetime
+    body: Event
+
+
+def fold(call_id: str, events: Iterable[Seen]) -> CallRecord:
+    """*events* are all of one call."""
+    once = {seen.id: seen for seen in events}
+    ordered = sorted(once.values(), key=lambda seen: (seen.at, _rank(seen.body), seen.id))
+    state = _State(call_id)
+    for seen in ordered:
+        state.take(seen)
+    return state.record()
+
+
+#: Of events at the same moment, what begins comes before what ends.
+_RANKS: dict[type[Event], int] = {
+    CallStarted: 0,
+    CallQueued: 1,
+    CallRinging: 2,
+    CallAnswered: 3,
+    CallHeld: 4,
+    CallResumed: 5,
+    LegEnded: 7,
+    CallEnded: 8,
+}
+_BETWEEN = 6
+
+
+def _rank(body: Event) -> int:
+    return _RANKS.get(type(body), _BETWEEN)
+
+
+class _State:
+    def __init__(self, call_id: str) -> None:
+        self.found: dict[str, Any] = {"call_id": call_id}
+        self.legs: dict[str, dict[str, Any]] = {}
+        self.transfers: list[TransferRecord] = []
+        self.recordings: dict[str, None] = {}
+        self.entries: dict[str, EntryRecord] = {}
+        #: Legs that hold; while there is one the call is on hold, since then.
+        self.holders: set[str] = set()
+        self.held_since: datetime | None = None
+        self.held = NOTHING
+        self.waits_since: datetime | None = None
+        self.ended: CallEnded | None = None
+
+    def take(self, seen: Seen) -> None:
+        body, at = seen.body, seen.at
+        self.found["pbx"] = getattr(body, "pbx", None) or self.found.get("pbx")
+        match body:
+            case CallStarted():
+                self._started(body, at)
+            case CallQueued():
+                self.found.setdefault("queue", body.queue)
+                self.waits_since = self.waits_since or at
+            case CallRinging():
+                self._ringing(body, at)
+            case CallAnswered():
+                self._answered(body, at)
+            case CallHeld():
+                self.held_since = self.held_since or at
+                self.holders.add(body.leg_id)
+            case CallResumed():
+                self._holds_no_more(body.leg_id, at)
+            case LegEnded():
+                self._leg_ended(body, at)
+            case CallEnded():
+                self.ended = body
+                self.found["ended_at"] = at
+            case _:
+                self._beside(body, at)
+
+    def record(self) -> CallRecord:
+        found = self.found
+        legs = tuple(LegRecord(**leg) for leg in self.legs.values())
+        ended_at: datetime | None = found.get("ended_at")
+        answered_at: datetime | None = found.get("answered_at")
+        for leg_id in list(self.holders):
+            self._holds_no_more(leg_id, ended_at)
+        disposition = self._disposition(legs)
+        return CallRecord(
+            **found,
+            hangup_by=self.ended.hangup_by if self.ended else None,
+            disposition=disposition,
+            wait_time=self._waited(disposition, legs),
+            hold_time=self.held,
+            talk_time=self._talked(answered_at, ended_at),
+            legs=legs,
+            transfers=tuple(self.transfers),
+            recordings=tuple(self.recordings),
+            entries=tuple(self.entries.values()),
+        )
+
+    def _started(self, body: CallStarted, at: datetime) -> None:
+        self.found.update(
+            pbx_call_id=body.pbx_call_id,
+            direction=body.direction,
+            caller=body.caller,
+            dialled=body.dialled,
+            dial_id=body.dial_id,
+            started_at=at,
+        )
+
+    def _leg(self, body: CallRinging | CallAnswered | LegEnded) -> dict[str, Any]:
+        leg = self.legs.setdefault(
+            body.leg_id,
+            {"leg_id": body.leg_id, "callee": body.callee, "own_phone": body.own_phone},
+        )
+        leg["callee"] = body.callee
+        return leg
+
+    def _ringing(self, body: CallRinging, at: datetime) -> None:
+        leg = self._leg(body)
+        leg.setdefault("rang_at", at)
+        leg["queue"] = body.queue
+        if not body.own_phone:
+            self.waits_since = self.waits_since or at
+
+    def _answered(self, body: CallAnswered, at: datetime) -> None:
+        self._leg(body).setdefault("answered_at", at)
+        if not body.own_phone:
+            self.found.setdefault("answered_at", at)
+
+    def _holds_no_more(self, leg_id: str, at: datetime | None) -> None:
+        self.holders.discard(leg_id)
+        if self.holders or self.held_since is None:
+            return
+        if at is not None:
+            self.held += max(at - self.held_since, NOTHING)
+        self.held_since = None
+
+    def _leg_ended(self, body: LegEnded, at: datetime) -> None:
+        self._holds_no_more(body.leg_id, at)
+        leg = self._leg(body)
+        leg["ended_at"] = at
+        if leg.get("outcome") is not LegOutcome.ANSWERED:
+            leg["outcome"] = body.outcome
+
+    def _beside(self, body: Event, at: datetime) -> None:
+        """What other services found out about the call."""
+        match body:
+            case CallTransferred():
+                self.transfers.append(TransferRecord(at=at, kind=body.kind, by=body.by, to=body.to))
+            case RecordingReady():
+                self.recordings.setdefault(body.recording)
+            case CallRouted():
+                self.found["route"] = body.decision
+            case ContactResolved():
+                self.found.update(contact=body.contact, contact_known=True)
+            case ContactUnknown():
+                self.found.setdefault("contact_known", False)
+            case CallJournaled():
+                self.entries[body.connection] = EntryRecord(
+                    connection=body.connection, state=EntryState.SENT, entry_id=body.entry_id
+                )
+            case JournalFailed():
+                self.entries.setdefault(
+                    body.connection,
+                    EntryRecord(
+                        connection=body.connection,
+                        state=EntryState.FAILED,
+                        attempts=body.attempts,
+                        reason=body.reason,
+                    ),
+                )
+            case _:
+                pass
+
+    def _disposition(self, legs: Sequence[LegRecord]) -> Disposition | None:
+        """The PBX's own word, where it has one; None while the call lasts."""
+        if self.ended is None:
+            return None
+        if self.ended.disposition is not None:
+            return self.ended.disposition
+        if "answered_at" in self.found:
+            return Disposition.ANSWERED
+        if any(leg.outcome is LegOutcome.BUSY for leg in legs):
+            return Disposition.BUSY
+        inbound = self.found.get("direction") is Direction.INBOUND
+        rang = any(leg.rang_at is not None and not leg.own_phone for leg in legs)
+        return Disposition.MISSED if rang or inbound else Disposition.FAILED
+
+    def _waited(self, disposition: Disposition | None, legs: Sequence[LegRecord]) -> timedelta:
+        until: datetime | None = self.found.get("answered_at") or self.found.get("ended_at")
+        if disposition is Disposition.VOICEMAIL:
+            # Leaving a message is no wait.
+            until = max((leg.ended_at for leg in legs if leg.ended_at), default=until)
+        if until is None or self.waits_since is None:
+            return NOTHING
+        return max(until - self.waits_since, NOTHING)
+
+    def _talked(self, answered_at: datetime | None, ended_at: datetime | None) -> timedelta:
+        if self.ended is not None and self.ended.talk_time is not None:
+            return self.ended.talk_time
+        if answered_at is None or ended_at is None:
+            return NOTHING
+        return max(ended_at - answered_at - self.held, NOTHING)
+
+
+def agent_of(record: CallRecord) -> str | None:
+    """Whose call it was: who answered last, else the agent that called, else who was rung first."""
+    ours = [leg for leg in record.legs if leg.callee.extension]
+    answered = [leg for leg in ours if leg.answered_at is not None]
+    if record.direction is not Direction.INBOUND and record.caller and record.caller.extension:
+        return record.caller.extension
+    if answered:
+        return max(answered, key=lambda leg: (leg.answered_at, leg.leg_id)).callee.extension
+    rung = [leg for leg in ours if leg.rang_at is not None] or ours
+    return rung[0].callee.extension if rung else None
+
+
+def is_to_be_journaled(record: CallRecord, crm: CrmConnection) -> bool:
+    """Whether the connection's policy wants an entry for this finished call."""
+    policy = crm.journal
+    if not policy.enabled or record.direction not in policy.directions:
+        return False
+    if record.direction is Direction.OUTBOUND and not any(not leg.own_phone for leg in record.legs):
+        return False  # click-to-call whose agent did not pick up: nobody was called
+    return record.direction is Direction.INTERNAL or record.outside_number is not None
+
+
+def wanted_entries(record: CallRecord, site: Site) -> list[CrmConnection]:
+    """The CRM connections that get an entry; none before the call has ended."""
+    if record.ended_at is None or record.disposition is None or record.started_at is None:
+        return []
+    return [crm for crm in site.crm if is_to_be_journaled(record, crm)]

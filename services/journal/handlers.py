@@ -1,0 +1,89 @@
+"""Events of calls in; the call's record kept; entries ordered when it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from services.journal.domain import wanted_entries
+from services.journal.store import CallLog, EntryBook
+from shared.bus.router import Router
+from shared.contracts.calls import (
+    CallAnswered,
+    CallEnded,
+    CallHeld,
+    CallPage,
+    CallQueued,
+    CallRecord,
+    CallResumed,
+    CallRinging,
+    CallStarted,
+    CallTransferred,
+    FetchCall,
+    LegEnded,
+    ListCalls,
+    RecordingReady,
+)
+from shared.contracts.contacts import ContactResolved, ContactUnknown
+from shared.contracts.envelope import Message
+from shared.contracts.journal import CallJournaled, JournalFailed
+from shared.contracts.routing import CallRouted
+from shared.site.book import SiteBook
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    calls: CallLog
+    entries: EntryBook
+    site: SiteBook
+    #: Tells the writer that there is work.
+    wake: Callable[[], None]
+
+
+router: Router[Deps] = Router("journal")
+
+
+@router.on_each(
+    CallStarted,
+    CallQueued,
+    CallRinging,
+    CallAnswered,
+    CallHeld,
+    CallResumed,
+    CallTransferred,
+    LegEnded,
+    CallEnded,
+    RecordingReady,
+    CallRouted,
+    ContactResolved,
+    ContactUnknown,
+    CallJournaled,
+    JournalFailed,
+)
+async def take_event(deps: Deps, message: Message[Any]) -> None:
+    record = await deps.calls.take(message, message.body.call_id)
+    site = deps.site.site(message.tenant)
+    if site is None:
+        return
+    for crm in wanted_entries(record, site):
+        # Also when a late event comes: the first of all that finds the call ended orders it.
+        if await deps.entries.want(
+            message.tenant, record.call_id, crm.name, after=crm.journal.after
+        ):
+            log.info("entry_wanted", call_id=record.call_id, connection=crm.name)
+            deps.wake()
+
+
+@router.on(FetchCall)
+async def fetch_call(deps: Deps, message: Message[FetchCall]) -> CallRecord:
+    return await deps.calls.get(message.tenant, message.body.call_id)
+
+
+@router.on(ListCalls)
+async def list_calls(deps: Deps, message: Message[ListCalls]) -> CallPage:
+    return await deps.calls.list(message.tenant, message.body)

@@ -1,0 +1,38 @@
+"""Settings of journal: CALLMESH_JOURNAL_…"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from shared.moments import Duration
+from shared.runtime.settings import Settings
+
+
+class JournalSettings(Settings):
+    title: ClassVar[str] = "Service journal"
+    model_config = SettingsConfigDict(env_prefix="CALLMESH_JOURNAL_")
+
+    write_within: Duration = Field(
+        default=timedelta(seconds=10), description="Time for a CRM to take one entry."
+    )
+    lease: Duration = Field(
+        default=timedelta(seconds=20),
+        description="How long a replica may hold an entry; after it another asks the CRM what "
+        "became of it. Longer than the time to write.",
+    )
+    attempts: Annotated[int, Field(ge=1)] = Field(
+        default=12, description="Tries of one entry before it is given up, as failed."
+    )
+    retry_first: Duration = Field(
+        default=timedelta(seconds=2), description="Wait after the first failed try; it doubles."
+    )
+    retry_longest: Duration = Field(
+        default=timedelta(minutes=15), description="The longest wait between tries."
+    )
+    at_once: Annotated[int, Field(ge=1, le=256)] = Field(
+        default=8, description="Entries on their way to CRMs at once, in one process."
+    )

@@ -1,0 +1,76 @@
+"""Composition root of lookup: the only file that names concrete classes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import structlog
+
+from services.lookup.handlers import Deps, read_users, router
+from services.lookup.settings import LookupSettings
+from services.lookup.store import USERS, UserBook
+from shared.contracts.contacts import ContactResolved, ContactUnknown, UsersSynced
+from shared.crm.connections import CrmConnections
+from shared.crm.finder import Finder
+from shared.errors import MeshError
+from shared.runtime.service import Entry, Platform, Service
+
+log = structlog.get_logger(__name__)
+
+NAME = "lookup"
+_LOOK = timedelta(minutes=1)
+
+
+@asynccontextmanager
+async def build(platform: Platform) -> AsyncIterator[Service]:
+    settings = LookupSettings.read()
+    connections = CrmConnections(
+        platform.store,
+        http=platform.http,
+        secrets=platform.secrets,
+        clock=platform.clock,
+        metrics=platform.metrics,
+    )
+    finder = Finder(connections, platform.store, clock=platform.clock, metrics=platform.metrics)
+    deps = Deps(
+        finder=finder,
+        connections=connections,
+        users=UserBook(platform.store.collection(USERS), platform.clock),
+        site=platform.site,
+        publisher=platform.publisher(NAME),
+        clock=platform.clock,
+        search_within=settings.search_within,
+    )
+
+    async def keep_users() -> None:
+        """Read every CRM's users when they are older than the setting says."""
+        while True:
+            for tenant, site in platform.site.current.items():
+                for crm in site.crm:
+                    await _read_if_old(deps, tenant, crm.name, settings.users_every)
+            await platform.clock.sleep(_LOOK)
+
+    try:
+        yield Service(name=NAME, subscriptions=router.bind(deps), tasks=(keep_users,))
+    finally:
+        await finder.close()
+
+
+async def _read_if_old(deps: Deps, tenant: str, name: str, every: timedelta) -> None:
+    try:
+        last = await deps.users.synced_at(tenant, name)
+        if last is None or deps.clock.now() - last >= every:
+            await read_users(deps, tenant, name)
+    except MeshError as error:
+        log.warning("users_not_read", tenant=tenant, connection=name, error=error.message)
+
+
+ENTRY = Entry(
+    name=NAME,
+    build=build,
+    router=router,
+    settings=LookupSettings,
+    publishes=(ContactResolved, ContactUnknown, UsersSynced),
+)

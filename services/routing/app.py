@@ -1,0 +1,93 @@
+"""Composition root of routing: the only file that names concrete classes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import structlog
+
+from services.routing.decider import Decider
+from services.routing.faces import FastAgiFace
+from services.routing.handlers import Deps, router
+from services.routing.http import HttpDeps, routes
+from services.routing.settings import RoutingSettings
+from services.routing.store import DECISIONS, DecisionLog
+from shared.contracts.routing import CallRouted
+from shared.crm.connections import CrmConnections
+from shared.crm.finder import Finder
+from shared.errors import BadSetting
+from shared.http.server import Mounted
+from shared.pbx.asterisk.fastagi import FastAgiServer
+from shared.runtime.outbox import SpoolingPublisher
+from shared.runtime.service import Entry, Platform, Service
+
+log = structlog.get_logger(__name__)
+
+NAME = "routing"
+#: A question under way at the stop is answered; none takes longer than a rule's budget.
+_DRAIN = timedelta(seconds=2)
+
+
+@asynccontextmanager
+async def build(platform: Platform) -> AsyncIterator[Service]:
+    settings = RoutingSettings.read()
+    publisher = SpoolingPublisher(
+        platform.publisher(NAME),
+        platform.bus,
+        platform.store,
+        service=NAME,
+        clock=platform.clock,
+        metrics=platform.metrics,
+    )
+    connections = CrmConnections(
+        platform.store,
+        http=platform.http,
+        secrets=platform.secrets,
+        clock=platform.clock,
+        metrics=platform.metrics,
+    )
+    finder = Finder(connections, platform.store, clock=platform.clock, metrics=platform.metrics)
+    decisions = DecisionLog(
+        platform.store.collection(DECISIONS), platform.clock, keep=settings.keep_decisions
+    )
+    decider = Decider(
+        finder=finder,
+        site=platform.site,
+        decisions=decisions,
+        publisher=publisher,
+        metrics=platform.metrics,
+    )
+    face = FastAgiFace(decider, platform.site)
+    agi = FastAgiServer(face.decide, may_ask=face.may_ask)
+    try:
+        port = await agi.start(settings.agi_host, settings.agi_port)
+    except OSError as error:
+        raise BadSetting(
+            f"CALLMESH_ROUTING_AGI_PORT: cannot listen on {settings.agi_host}:"
+            f"{settings.agi_port}: {error.strerror}"
+        ) from None
+    log.info("fastagi_listening", host=settings.agi_host, port=port)
+    try:
+        yield Service(
+            name=NAME,
+            subscriptions=router.bind(Deps(decider, finder, platform.site)),
+            mounted=Mounted(routes.operations, HttpDeps(decider)),
+            tasks=(publisher.relay,),
+            ports={"fastagi": port},
+        )
+    finally:
+        await agi.stop(drain=_DRAIN)
+        await decider.close()
+        await finder.close()
+
+
+ENTRY = Entry(
+    name=NAME,
+    build=build,
+    router=router,
+    settings=RoutingSettings,
+    publishes=(CallRouted,),
+    operations=routes.operations,
+)

@@ -1,0 +1,37 @@
+"""Questions over the bus in, decisions out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.routing.decider import Decider
+from shared.bus.router import Router
+from shared.contracts.contacts import ContactChanged
+from shared.contracts.envelope import Message
+from shared.contracts.routing import DecideRoute, RouteDecision
+from shared.crm.finder import Finder
+from shared.phone import parse
+from shared.site.book import SiteBook
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    decider: Decider
+    finder: Finder
+    site: SiteBook
+
+
+router: Router[Deps] = Router("routing")
+
+
+@router.on(DecideRoute)
+async def decide_route(deps: Deps, message: Message[DecideRoute]) -> RouteDecision:
+    return await deps.decider.decide(message.tenant, message.body, face="bus")
+
+
+@router.on(ContactChanged, live=True)
+async def forget_contact_here(deps: Deps, message: Message[ContactChanged]) -> None:
+    """In the memory of every replica; ``lookup`` clears the store."""
+    site = deps.site.site(message.tenant)
+    numbers = [parse(number, site.region if site else None).key for number in message.body.numbers]
+    await deps.finder.forget(message.tenant, connection=message.body.connection, numbers=numbers)

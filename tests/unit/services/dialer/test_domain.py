@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.dialer.domain import refusal, step
+from shared.contracts.calls import (
+    CallAnswered,
+    CallEnded,
+    CallEvent,
+    CallHeld,
+    CallRinging,
+    Disposition,
+    LegEnded,
+    LegOutcome,
+    Party,
+)
+from shared.contracts.dialing import DialReason, DialState
+from shared.pbx.asterisk.ami_wire import AmiParser
+from shared.pbx.asterisk.tracker import CallTracker
+from shared.testing.builders import a_call
+
+RECORDINGS = Path(__file__).parents[3] / "data" / "pbx"
+AGENT, CUSTOMER = Party(extension="101"), Party(number="+447700900777")
+Progress = tuple[DialState, DialReason | None]
+
+
+def ringing(*, own_phone: bool) -> CallRinging:
+    callee = AGENT if own_phone else CUSTOMER
+    return CallRinging(
+        call_id="c1",
+        pbx="main",
+        leg_id="own" if own_phone else "l2",
+        callee=callee,
+        caller=CUSTOMER,
+        own_phone=own_phone,
+    )
+
+
+def answered(*, own_phone: bool) -> CallAnswered:
+    callee = AGENT if own_phone else CUSTOMER
+    leg = "own" if own_phone else "l2"
+    return CallAnswered(call_id="c1", pbx="main", leg_id=leg, callee=callee, own_phone=own_phone)
+
+
+def ended(disposition: Disposition | None = None) -> CallEnded:
+    return CallEnded(call_id="c1", pbx="main", disposition=disposition)
+
+
+AGENT_RINGS, CUSTOMER_RINGS = ringing(own_phone=True), ringing(own_phone=False)
+AGENT_ANSWERS, CUSTOMER_ANSWERS = answered(own_phone=True), answered(own_phone=False)
+
+
+def after(
+    events: Iterable[CallEvent],
+    state: DialState = DialState.REQUESTED,
+    reason: DialReason | None = None,
+) -> Progress:
+    for event in events:
+        state, reason = step(state, reason, event) or (state, reason)
+    return state, reason
+
+
+# -- step by step ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "event", "expected"),
+    [
+        (DialState.REQUESTED, AGENT_RINGS, DialState.AGENT_RINGING),
+        (DialState.AGENT_RINGING, AGENT_ANSWERS, DialState.AGENT_ANSWERED),
+        (DialState.AGENT_ANSWERED, CUSTOMER_RINGS, DialState.CUSTOMER_RINGING),
+        (DialState.CUSTOMER_RINGING, CUSTOMER_ANSWERS, DialState.CONNECTED),
+        (DialState.CONNECTED, ended(Disposition.ANSWERED), DialState.ENDED),
+        (DialState.CONNECTED, ended(), DialState.ENDED),
+        (DialState.REQUESTED, AGENT_ANSWERS, DialState.AGENT_ANSWERED),
+        (DialState.AGENT_ANSWERED, CUSTOMER_ANSWERS, DialState.CONNECTED),
+        (DialState.REQUESTED, ended(Disposition.ANSWERED), DialState.ENDED),
+    ],
+)
+def test_each_event_of_the_call_is_a_step(
+    state: DialState, event: CallEvent, expected: DialState
+) -> None:
+    assert step(state, None, event) == (expected, None)
+
+
+@pytest.mark.parametrize(
+    ("events", "reason"),
+    [
+        ([AGENT_RINGS, ended(Disposition.FAILED)], DialReason.AGENT_NO_ANSWER),
+        ([AGENT_RINGS, AGENT_ANSWERS, ended(Disposition.BUSY)], DialReason.CUSTOMER_BUSY),
+        (
+            [AGENT_RINGS, AGENT_ANSWERS, CUSTOMER_RINGS, ended(Disposition.MISSED)],
+            DialReason.CUSTOMER_NO_ANSWER,
+        ),
+        (
+            [AGENT_RINGS, AGENT_ANSWERS, ended(Disposition.FAILED)],
+            DialReason.CUSTOMER_UNREACHABLE,
+        ),
+    ],
+)
+def test_a_call_that_was_not_answered_says_on_whose_side_it_failed(
+    events: list[CallEvent], reason: DialReason
+) -> None:
+    assert after(events) == (DialState.FAILED, reason)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        a_call(),
+        CallHeld(call_id="c1", pbx="main", leg_id="own"),
+        LegEnded(call_id="c1", pbx="main", leg_id="own", callee=AGENT, outcome=LegOutcome.ANSWERED),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_other_events_are_no_step(event: CallEvent) -> None:
+    assert step(DialState.REQUESTED, None, event) is None
+
+
+def test_the_same_event_again_says_nothing_new() -> None:
+    assert step(DialState.AGENT_RINGING, None, AGENT_RINGS) is None
+
+
+# -- never back -----------------------------------------------------------------------------
+
+EVENTS = st.sampled_from(
+    [
+        AGENT_RINGS,
+        AGENT_ANSWERS,
+        CUSTOMER_RINGS,
+        CUSTOMER_ANSWERS,
+        ended(),
+        *map(ended, Disposition),
+    ]
+)
+REASONS = st.none() | st.sampled_from(
+    [reason for reason in DialReason if reason is not DialReason.INTERRUPTED]
+)
+
+
+@settings(deadline=None)
+@given(state=st.sampled_from(DialState), reason=REASONS, event=EVENTS)
+def test_a_state_never_goes_back(
+    state: DialState, reason: DialReason | None, event: CallEvent
+) -> None:
+    following = step(state, reason, event)
+
+    assert following is None or following[0].rank > state.rank
+
+
+@settings(deadline=None)
+@given(reason=REASONS, event=EVENTS)
+def test_what_has_ended_or_failed_stays_so(reason: DialReason | None, event: CallEvent) -> None:
+    assert step(DialState.ENDED, None, event) is None
+    assert step(DialState.FAILED, reason, event) is None
+
+
+# -- any order ------------------------------------------------------------------------------
+
+STORIES: dict[str, list[CallEvent]] = {
+    "answered": [
+        AGENT_RINGS,
+        AGENT_ANSWERS,
+        CUSTOMER_RINGS,
+        CUSTOMER_ANSWERS,
+        ended(Disposition.ANSWERED),
+    ],
+    "busy": [AGENT_RINGS, AGENT_ANSWERS, ended(Disposition.BUSY)],
+    "missed": [AGENT_RINGS, AGENT_ANSWERS, CUSTOMER_RINGS, ended(Disposition.MISSED)],
+    "unreachable": [AGENT_RINGS, AGENT_ANSWERS, ended(Disposition.FAILED)],
+    "agent away": [AGENT_RINGS, ended(Disposition.FAILED)],
+}
+
+
+@cache
+def recorded(name: str) -> tuple[CallEvent, ...]:
+    tracker = CallTracker(tenant="acme", pbx="main", trunks=["trunk"], extensions=["101"])
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    found = []
+    for message in AmiParser().feed((RECORDINGS / f"{name}.ami.txt").read_bytes()):
+        if stamp := message.get("Timestamp"):
+            now = datetime.fromtimestamp(float(stamp), UTC)
+        found += tracker.feed(message, now=now)
+    return tuple(s.body for s in [*found, *tracker.tick(now + timedelta(seconds=1))])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("originate_ami", (DialState.ENDED, None)),
+        ("originate_ami_agent_no_answer", (DialState.FAILED, DialReason.AGENT_NO_ANSWER)),
+        ("originate_ami_customer_busy", (DialState.FAILED, DialReason.CUSTOMER_BUSY)),
+        ("originate_ari", (DialState.ENDED, None)),
+    ],
+)
+def test_a_recorded_click_to_call_ends_as_it_did(name: str, expected: Progress) -> None:
+    assert after(recorded(name)) == expected
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_in_any_order_a_call_ends_in_the_same_state(name: str) -> None:
+    ends = {after(events)[0] for events in itertools.permutations(STORIES[name])}
+
+    assert ends == {after(STORIES[name])[0]}
+
+
+@pytest.mark.parametrize("name", ["answered", "busy", "missed", "agent away"])
+def test_in_any_order_the_agent_reads_the_same_reason(name: str) -> None:
+    """A customer was busy or did not answer: the end itself says so, whatever is late."""
+    ends = {after(events) for events in itertools.permutations(STORIES[name])}
+
+    assert ends == {after(STORIES[name])}
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    name=st.sampled_from(["originate_ami", "originate_ami_customer_busy", "originate_ari"]),
+    data=st.data(),
+)
+def test_a_recorded_click_to_call_ends_in_the_same_state_in_any_order(
+    name: str, data: st.DataObject
+) -> None:
+    events = recorded(name)
+    shuffled = data.draw(st.permutations(events + events))
+
+    assert after(shuffled)[0] is after(events)[0]
+
+
+# -- given up too early ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (AGENT_RINGS, DialState.AGENT_RINGING),
+        (AGENT_ANSWERS, DialState.AGENT_ANSWERED),
+        (CUSTOMER_RINGS, DialState.CUSTOMER_RINGING),
+        (CUSTOMER_ANSWERS, DialState.CONNECTED),
+        (ended(Disposition.ANSWERED), DialState.ENDED),
+    ],
+)
+def test_an_order_that_was_given_up_unknown_goes_on_with_its_call(
+    event: CallEvent, expected: DialState
+) -> None:
+    assert step(DialState.FAILED, DialReason.INTERRUPTED, event) == (expected, None)
+
+
+def test_an_order_that_was_given_up_unknown_fails_for_the_reason_that_is_seen() -> None:
+    busy = ended(Disposition.BUSY)
+
+    assert step(DialState.FAILED, DialReason.INTERRUPTED, busy) == (
+        DialState.FAILED,
+        DialReason.CUSTOMER_BUSY,
+    )
+
+
+@pytest.mark.parametrize("reason", [r for r in DialReason if r is not DialReason.INTERRUPTED])
+def test_an_order_that_failed_for_another_reason_is_over(reason: DialReason) -> None:
+    assert step(DialState.FAILED, reason, CUSTOMER_ANSWERS) is None
+
+
+def test_an_order_that_goes_on_ends_like_any_other() -> None:
+    story = STORIES["answered"]
+
+    assert after(story, DialState.FAILED, DialReason.INTERRUPTED) == (DialState.ENDED, None)
+
+
+# -- the PBX says no ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("3", DialReason.AGENT_NO_ANSWER),
+        ("0", DialReason.AGENT_UNREACHABLE),
+        ("", DialReason.AGENT_UNREACHABLE),
+        ("none", DialReason.AGENT_UNREACHABLE),
+    ],
+)
+def test_a_failed_originate_says_whether_the_agent_s_phone_rang(
+    code: str, expected: DialReason
+) -> None:
+    assert refusal(code) is expected

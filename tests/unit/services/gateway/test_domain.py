@@ -1,0 +1,431 @@
+from __future__ import annotations
+
+import itertools
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.gateway.domain import AgentEvent, AgentEventKind, PopBoard
+from shared.contracts.calls import (
+    CallAnswered,
+    CallEnded,
+    CallEvent,
+    CallRinging,
+    LegEnded,
+    LegOutcome,
+    Party,
+)
+from shared.contracts.contacts import ContactResolved, ContactUnknown
+from shared.contracts.dialing import DialReason, DialState, DialStateChanged
+from shared.contracts.envelope import Event
+from shared.testing.builders import NOON, a_call, a_contact
+
+CALLER = Party(number="447700900123", name="Customer")
+RINGING, CONTACT = AgentEventKind.RINGING, AgentEventKind.CONTACT
+ANSWERED, CLOSED = AgentEventKind.ANSWERED, AgentEventKind.CLOSED
+
+
+def ringing(extension: str = "101", leg: str = "l1", call: str = "c1", **more: Any) -> CallRinging:
+    known: dict[str, Any] = {"callee": Party(extension=extension), "caller": CALLER}
+    return CallRinging(call_id=call, pbx="main", leg_id=leg, **(known | more))
+
+
+def answered(
+    extension: str = "101", leg: str = "l1", call: str = "c1", **more: Any
+) -> CallAnswered:
+    known: dict[str, Any] = {"callee": Party(extension=extension)}
+    return CallAnswered(call_id=call, pbx="main", leg_id=leg, **(known | more))
+
+
+def leg_ended(
+    outcome: LegOutcome, extension: str = "101", leg: str = "l1", call: str = "c1"
+) -> LegEnded:
+    callee = Party(extension=extension)
+    return LegEnded(call_id=call, pbx="main", leg_id=leg, callee=callee, outcome=outcome)
+
+
+def ended(call: str = "c1") -> CallEnded:
+    return CallEnded(call_id=call, pbx="main")
+
+
+def known_contact(call: str = "c1") -> ContactResolved:
+    return ContactResolved(call_id=call, number="447700900123", contact=a_contact())
+
+
+def unknown_contact(call: str = "c1") -> ContactUnknown:
+    return ContactUnknown(call_id=call, number="447700900123")
+
+
+class Watch:
+    """A board and what it told, as ``kind extension``."""
+
+    def __init__(self) -> None:
+        self.board = PopBoard()
+        self.told: list[AgentEvent] = []
+
+    def take(self, *events: Event, tenant: str = "acme", after: timedelta = timedelta(0)) -> Watch:
+        for event in events:
+            told = self.board.take(tenant, event, at=NOON + after, now=NOON + after)
+            assert {whose for whose, _ in told} <= {tenant}
+            self.told += [agent_event for _, agent_event in told]
+        return self
+
+    @property
+    def words(self) -> list[str]:
+        return [f"{event.kind} {event.extension}" for event in self.told]
+
+    def shows(self, extension: str, tenant: str = "acme") -> list[str | None]:
+        """The calls on the screen of who connects now."""
+        return [event.call_id for event in self.board.open_pops(tenant, extension)]
+
+
+# -- one phone ------------------------------------------------------------------------------
+
+
+def test_a_ringing_phone_opens_a_pop_with_the_caller() -> None:
+    (event,) = Watch().take(ringing(queue="support")).told
+
+    assert (event.kind, event.extension, event.call_id) == (RINGING, "101", "c1")
+    assert (event.caller_number, event.caller_name) == ("447700900123", "Customer")
+    assert event.queue == "support"
+    assert (event.contact, event.contact_known) == (None, None)
+
+
+def test_a_contact_found_after_the_ring_is_told_to_the_phone() -> None:
+    event = Watch().take(ringing(), known_contact()).told[-1]
+
+    assert (event.kind, event.extension) == (CONTACT, "101")
+    assert (event.contact, event.contact_known) == (a_contact(), True)
+
+
+def test_a_contact_found_before_the_ring_comes_with_it() -> None:
+    (event,) = Watch().take(known_contact(), ringing()).told
+
+    assert event.kind is RINGING
+    assert (event.contact, event.contact_known) == (a_contact(), True)
+
+
+@pytest.mark.parametrize("contact_first", [False, True])
+def test_a_caller_whom_no_crm_knows_is_not_one_that_was_not_looked_up(
+    *, contact_first: bool
+) -> None:
+    events = [ringing(), unknown_contact()]
+
+    event = Watch().take(*(reversed(events) if contact_first else events)).told[-1]
+
+    assert (event.contact, event.contact_known) == (None, False)
+
+
+def test_a_ring_told_twice_opens_one_pop() -> None:
+    assert Watch().take(ringing(), ringing()).words == ["ringing 101"]
+
+
+def test_who_answers_keeps_the_pop_until_the_leg_ends() -> None:
+    watch = Watch().take(ringing(), answered())
+    assert watch.shows("101") == ["c1"]
+
+    watch.take(leg_ended(LegOutcome.ANSWERED))
+
+    assert watch.words == ["ringing 101", "answered 101", "closed 101"]
+    assert watch.told[-1].reason == "ended"
+    assert watch.shows("101") == []
+
+
+@pytest.mark.parametrize(
+    "outcome", [LegOutcome.NO_ANSWER, LegOutcome.CANCELLED, LegOutcome.BUSY, LegOutcome.ELSEWHERE]
+)
+def test_a_pop_that_nobody_took_closes_with_the_reason(outcome: LegOutcome) -> None:
+    watch = Watch().take(ringing(), leg_ended(outcome))
+
+    assert (watch.words[-1], watch.told[-1].reason) == ("closed 101", outcome.value)
+
+
+def test_a_line_outside_has_no_screen() -> None:
+    outside = Party(number="+447700900777")
+
+    assert Watch().take(ringing(callee=outside), answered(callee=outside)).told == []
+
+
+def test_the_own_phone_of_click_to_call_gets_no_pop() -> None:
+    watch = Watch().take(ringing(own_phone=True), answered(own_phone=True), known_contact())
+
+    assert watch.told == []
+    assert watch.shows("101") == []
+
+
+def test_the_beginning_of_a_call_alone_shows_nobody_anything() -> None:
+    assert Watch().take(a_call(), known_contact()).told == []
+
+
+# -- several phones -------------------------------------------------------------------------
+
+
+def test_in_a_group_the_winner_is_told_and_the_others_close() -> None:
+    watch = Watch().take(
+        ringing("101", "l1"), ringing("102", "l2"), ringing("103", "l3"), answered("102", "l2")
+    )
+
+    assert watch.words[3:] == ["answered 102", "closed 101", "closed 103"]
+    assert {event.reason for event in watch.told[4:]} == {"elsewhere"}
+    assert watch.shows("102") == ["c1"]
+    assert watch.shows("101") == []
+
+
+def test_the_end_of_a_loser_s_leg_after_that_is_no_news() -> None:
+    watch = Watch().take(
+        ringing("101", "l1"),
+        ringing("102", "l2"),
+        answered("102", "l2"),
+        leg_ended(LegOutcome.ELSEWHERE, "101", "l1"),
+    )
+
+    assert watch.words.count("closed 101") == 1
+
+
+def test_the_contact_is_told_to_every_phone_that_rings() -> None:
+    watch = Watch().take(ringing("101", "l1"), ringing("102", "l2"), known_contact())
+
+    assert watch.words[2:] == ["contact 101", "contact 102"]
+
+
+def test_a_queue_that_tries_one_after_the_other_opens_and_closes_each() -> None:
+    watch = Watch().take(
+        ringing("101", "l1", queue="support"),
+        leg_ended(LegOutcome.NO_ANSWER, "101", "l1"),
+        ringing("102", "l2", queue="support"),
+        answered("102", "l2"),
+    )
+
+    assert watch.words == ["ringing 101", "closed 101", "ringing 102", "answered 102"]
+
+
+def test_a_line_outside_that_answers_leaves_the_phones_to_their_own_ends() -> None:
+    """Who answers for all is known by extension only; the losers' legs end by themselves."""
+    outside = Party(number="+447700900777")
+    watch = Watch().take(ringing("101", "l1"), answered(leg="l2", callee=outside))
+    watch.take(leg_ended(LegOutcome.ELSEWHERE, "101", "l1"))
+
+    assert watch.words == ["ringing 101", "closed 101"]
+
+
+def test_after_a_transfer_back_the_same_phone_rings_again() -> None:
+    watch = Watch().take(
+        ringing("101", "l1"),
+        answered("101", "l1"),
+        leg_ended(LegOutcome.ANSWERED, "101", "l1"),
+        ringing("102", "l2"),
+        answered("102", "l2"),
+        leg_ended(LegOutcome.ANSWERED, "102", "l2"),
+        ringing("101", "l3"),
+    )
+
+    assert watch.words[-1] == "ringing 101"
+    assert watch.shows("101") == ["c1"]
+
+
+def test_the_late_end_of_an_earlier_leg_does_not_close_the_new_pop() -> None:
+    watch = Watch().take(
+        ringing("101", "l1"),
+        leg_ended(LegOutcome.NO_ANSWER, "101", "l1"),
+        ringing("101", "l2"),
+        leg_ended(LegOutcome.NO_ANSWER, "101", "l1"),
+    )
+
+    assert watch.shows("101") == ["c1"]
+
+
+def test_a_phone_that_rings_anew_before_its_earlier_leg_has_ended_keeps_the_pop() -> None:
+    """Transferred back to a phone whose first leg is still there, or told in another order."""
+    watch = Watch().take(
+        ringing("101", "l1"),
+        answered("101", "l1"),
+        ringing("101", "l2"),
+        leg_ended(LegOutcome.ANSWERED, "101", "l1"),
+    )
+
+    assert watch.shows("101") == ["c1"]
+
+
+# -- order, repeats, ends -------------------------------------------------------------------
+
+
+def test_a_ring_that_comes_after_the_end_of_its_leg_opens_nothing() -> None:
+    """Late, or delivered a second time."""
+    watch = Watch().take(leg_ended(LegOutcome.NO_ANSWER, "101", "l1"), ringing("101", "l1"))
+
+    assert watch.shows("101") == []
+
+
+def test_a_leg_that_is_told_by_its_extension_may_ring_again() -> None:
+    watch = Watch().take(ringing("101", "101"), leg_ended(LegOutcome.NO_ANSWER, "101", "101"))
+    watch.take(ringing("101", "101"), after=timedelta(seconds=5))
+
+    assert watch.shows("101") == ["c1"]
+
+
+def test_a_ring_that_comes_after_the_end_of_the_call_opens_nothing() -> None:
+    watch = Watch().take(ended(), ringing())
+
+    assert watch.told == []
+    assert watch.shows("101") == []
+
+
+def test_the_end_of_the_call_closes_every_pop() -> None:
+    watch = Watch().take(ringing("101", "l1"), ringing("102", "l2"), ended())
+
+    assert watch.words[2:] == ["closed 101", "closed 102"]
+    assert {event.reason for event in watch.told[2:]} == {"ended"}
+    assert (watch.shows("101"), watch.shows("102")) == ([], [])
+
+
+STORY: list[CallEvent | ContactResolved] = [
+    ringing("101", "l1"),
+    ringing("102", "l2"),
+    known_contact(),
+    answered("102", "l2"),
+    leg_ended(LegOutcome.ELSEWHERE, "101", "l1"),
+    leg_ended(LegOutcome.ANSWERED, "102", "l2"),
+    ended(),
+]
+
+
+@settings(deadline=None)
+@given(events=st.permutations(STORY + STORY))
+def test_when_all_of_a_call_was_told_no_screen_shows_it_whatever_the_order(
+    events: list[Event],
+) -> None:
+    watch = Watch().take(*events)
+
+    assert (watch.shows("101"), watch.shows("102")) == ([], [])
+    for extension in ("101", "102"):
+        kinds = [e.kind for e in watch.told if e.extension == extension]
+        assert kinds.count(RINGING) == kinds.count(CLOSED)
+
+
+@settings(deadline=None)
+@given(events=st.lists(st.sampled_from(STORY), max_size=20))
+def test_a_screen_hears_only_of_pops_that_are_open(events: list[Event]) -> None:
+    open_now: set[str] = set()
+    for event in Watch().take(*events).told:
+        if event.kind is RINGING:
+            assert event.extension not in open_now
+            open_now.add(event.extension)
+        else:
+            assert event.extension in open_now
+            if event.kind is CLOSED:
+                open_now.discard(event.extension)
+
+
+# -- who connects late, tenants, forgetting --------------------------------------------------
+
+
+def test_who_connects_late_is_shown_what_rings_with_all_that_is_known() -> None:
+    watch = Watch().take(ringing("101", "l1", queue="support"), known_contact())
+    watch.take(ringing("101", "l9", "c2"), ringing("102", "l2", "c3"))
+
+    first, second = watch.board.open_pops("acme", "101")
+
+    assert (first.kind, first.call_id, first.queue) == (RINGING, "c1", "support")
+    assert (first.contact, first.contact_known) == (a_contact(), True)
+    assert (second.call_id, second.contact_known) == ("c2", None)
+
+
+def test_tenants_never_mix() -> None:
+    """Two PBXs may give one id to two calls, and every office has a 101."""
+    watch = Watch().take(ringing(), tenant="acme").take(ringing(), tenant="other")
+    watch.take(known_contact(), tenant="other")
+    watch.take(ended(), tenant="other")
+
+    (pop,) = watch.board.open_pops("acme", "101")
+    assert pop.contact is None
+    assert watch.shows("101", "other") == []
+
+
+def test_a_call_whose_end_was_lost_is_forgotten_after_hours() -> None:
+    watch = Watch().take(ringing())
+
+    watch.take(ringing("102", "l2", "c2"), after=timedelta(hours=5))
+    assert watch.shows("101") == ["c1"]
+    watch.take(ringing("103", "l3", "c3"), after=timedelta(hours=6))
+
+    assert watch.shows("101") == []
+    assert watch.shows("102") == ["c2"]
+
+
+def test_the_board_remembers_a_bounded_number_of_calls() -> None:
+    watch = Watch().take(ringing("101", "l1", "first"))
+    for number in range(20_000):
+        watch.board.take("acme", known_contact(f"c{number}"), at=NOON, now=NOON)
+
+    assert len(watch.board._calls) == 20_000
+    assert watch.shows("101") == []
+
+
+# -- orders ---------------------------------------------------------------------------------
+
+
+def order(
+    state: DialState, reason: DialReason | None = None, dial: str = "d1", extension: str = "101"
+) -> DialStateChanged:
+    return DialStateChanged(
+        dial_id=dial,
+        call_id="c1",
+        extension=extension,
+        number="+447700900777",
+        state=state,
+        reason=reason,
+    )
+
+
+def states(watch: Watch) -> list[tuple[str | None, DialState | None]]:
+    return [(event.dial_id, event.dial_state) for event in watch.told]
+
+
+def test_the_agent_sees_how_far_the_order_is() -> None:
+    watch = Watch().take(
+        order(DialState.AGENT_RINGING), order(DialState.FAILED, DialReason.AGENT_NO_ANSWER)
+    )
+
+    assert watch.words == ["dial 101", "dial 101"]
+    assert watch.told[-1].dial_state is DialState.FAILED
+    assert watch.told[-1].dial_reason is DialReason.AGENT_NO_ANSWER
+
+
+def test_a_state_that_was_overtaken_is_no_news() -> None:
+    watch = Watch().take(
+        order(DialState.REQUESTED),
+        order(DialState.CONNECTED),
+        order(DialState.AGENT_RINGING),
+        order(DialState.CONNECTED),
+        order(DialState.ENDED),
+    )
+
+    assert [state for _, state in states(watch)] == ["requested", "connected", "ended"]
+
+
+def test_each_order_has_its_own_states_also_in_another_tenant() -> None:
+    watch = Watch().take(order(DialState.CONNECTED), order(DialState.REQUESTED, dial="d2"))
+    watch.take(order(DialState.REQUESTED), tenant="other")
+
+    assert states(watch) == [("d1", "connected"), ("d2", "requested"), ("d1", "requested")]
+
+
+def test_an_order_that_was_given_up_and_goes_on_after_all_is_shown_to_go_on() -> None:
+    """INTERRUPTED means that nobody knew; an event of its call then says that the PBX took it."""
+    watch = Watch().take(
+        order(DialState.FAILED, DialReason.INTERRUPTED),
+        order(DialState.AGENT_RINGING),
+        order(DialState.CONNECTED),
+    )
+
+    assert [state for _, state in states(watch)][-1] == "connected"
+
+
+def test_every_kind_of_event_has_the_name_of_its_kind() -> None:
+    events = Watch().take(*STORY, order(DialState.REQUESTED)).told
+
+    names = [name for name, _ in itertools.groupby(sorted(event.event_name for event in events))]
+    assert names == ["answered", "closed", "contact", "dial", "ringing"]
