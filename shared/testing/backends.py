@@ -1,0 +1,104 @@
+"""
+Where tests get RabbitMQ and MongoDB from, in this order: the URLs of the environment
+(``CALLMESH_TEST_AMQP_URL``, ``CALLMESH_TEST_MONGO_URL``), containers where Docker answers, local
+binaries. What cannot be had is an error that says what to do, never a skip.
+
+``python -m shared.testing.backends COMMAND …`` starts both, hands their URLs to COMMAND by the
+environment and ends them after it: parallel test processes then share one pair.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from shared.testing.servers import LocalMongo, LocalRabbit
+
+AMQP = "CALLMESH_TEST_AMQP_URL"
+MONGO = "CALLMESH_TEST_MONGO_URL"
+_RABBIT_IMAGE = "rabbitmq:4-alpine"
+_MONGO_IMAGE = "mongo:7"
+_MONGO_PORT = 27017
+_INITIATE = "rs.initiate({_id: 'rs0', members: [{_id: 0, host: '127.0.0.1:27017'}]})"
+
+
+class Backends:
+    """*stack* ends what was started."""
+
+    def __init__(self, environment: Mapping[str, str], stack: ExitStack) -> None:
+        self._environment = environment
+        self._stack = stack
+        self._docker = _docker_answers() if AMQP not in environment else False
+
+    def amqp_url(self) -> str:
+        if url := self._environment.get(AMQP):
+            return url
+        if self._docker:
+            return self._rabbit_container()
+        return self._stack.enter_context(LocalRabbit()).url
+
+    def mongo_url(self) -> str:
+        if url := self._environment.get(MONGO):
+            return url
+        if self._docker:
+            return self._mongo_container()
+        return self._stack.enter_context(LocalMongo()).url
+
+    def _rabbit_container(self) -> str:
+        from testcontainers.community.rabbitmq import RabbitMqContainer
+
+        container = self._stack.enter_context(RabbitMqContainer(_RABBIT_IMAGE))
+        where = container.get_connection_params()
+        return f"amqp://guest:guest@{where.host}:{where.port}/"
+
+    def _mongo_container(self) -> str:
+        """Not the ready-made module: that one starts a standalone, which loses writes."""
+        from testcontainers.core.container import DockerContainer
+
+        container = self._stack.enter_context(
+            DockerContainer(_MONGO_IMAGE)
+            .with_command("--replSet rs0 --bind_ip_all --setParameter ttlMonitorSleepSecs=1")
+            .with_exposed_ports(_MONGO_PORT)
+        )
+        host, port = container.get_container_host_ip(), container.get_exposed_port(_MONGO_PORT)
+        while container.exec(["mongosh", "--quiet", "--eval", _INITIATE]).exit_code:
+            time.sleep(0.2)
+        return f"mongodb://{host}:{port}/?directConnection=true"
+
+
+def _docker_answers() -> bool:
+    # Looked for first: a client that finds no socket leaves one of its own unclosed.
+    told = "DOCKER_HOST" in os.environ  # noqa: TID251  Docker's own setting, not one of ours
+    if not told and not Path("/var/run/docker.sock").exists():
+        return False
+    import docker
+    from docker.errors import DockerException
+
+    try:
+        client = docker.from_env(timeout=2)
+    except DockerException:
+        return False
+    try:
+        return bool(client.ping())
+    except (DockerException, OSError):
+        return False
+    finally:
+        client.close()
+
+
+def main(command: list[str]) -> int:
+    with ExitStack() as stack:
+        environment = dict(os.environ)  # noqa: TID251  handed on to the tests
+        backends = Backends(environment, stack)
+        environment[AMQP] = backends.amqp_url()
+        environment[MONGO] = backends.mongo_url()
+        return subprocess.run(command, env=environment, check=False).returncode
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

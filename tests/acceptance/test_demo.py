@@ -1,0 +1,104 @@
+"""The demo as its user runs it, killed in the middle, and run again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from shared.sandbox.demo import CALLS
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def demo(folder: Path, *options: str) -> subprocess.Popen[str]:
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith("CALLMESH_")},  # noqa: TID251  a child's
+        "CALLMESH_HTTP_PORT": "0",
+        "CALLMESH_ROUTING_AGI_PORT": "0",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "services", "demo", "--folder", str(folder), *options],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # A group of its own: whatever it might start ends with it.
+        start_new_session=True,
+    )
+
+
+def entries(folder: Path) -> list[str]:
+    """Subjects of the entries in the sandbox CRM; each holds its call's reference."""
+    with sqlite3.connect(f"file:{folder / 'sandbox-crm.db'}?mode=ro", uri=True) as db:
+        rows = db.execute("SELECT body FROM records WHERE module = 'Calls'").fetchall()
+    return sorted(json.loads(body)["Subject"] for (body,) in rows)
+
+
+def test_it_plays_the_calls_says_what_became_of_them_and_exits_0(tmp_path: Path) -> None:
+    process = demo(tmp_path, "--speed", "8")
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, out
+    for words in (
+        "Jane Doe, ACME Ltd (Contacts)",
+        "queue:support, row 1: Tier is GOLD",
+        "the default: no contact",
+        "at 101 and 102",
+        "answered, talked 3.0 s",
+        "missed, talked 0.0 s",
+        "not in the CRM",
+        "CRM entry",
+    ):
+        assert words in out
+    assert len(entries(tmp_path)) == CALLS
+
+
+@pytest.mark.parametrize("after", [1.0, 1.6, 2.4, 3.4, 4.6, 5.4, 6.2])
+def test_kill_9_in_the_middle_costs_no_call_and_doubles_no_entry(
+    tmp_path: Path, after: float
+) -> None:
+    killed = demo(tmp_path, "--speed", "4")
+    time.sleep(after)
+    killed.kill()
+    killed.communicate(timeout=10)
+    again = demo(tmp_path, "--speed", "8")
+    out, _ = again.communicate(timeout=90)
+    assert again.returncode == 0, out
+    found = entries(tmp_path)
+    assert len(found) == CALLS, out
+    assert len(set(found)) == CALLS
+
+
+def test_serving_on_ends_by_ctrl_c_with_exit_0(tmp_path: Path) -> None:
+    process = demo(tmp_path, "--serve", "--speed", "8")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "Ctrl-C stops" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, out
+    assert "Traceback" not in out
+
+
+def test_two_cannot_share_a_folder(tmp_path: Path) -> None:
+    first = demo(tmp_path, "--serve", "--speed", "8")
+    assert first.stdout is not None
+    for line in first.stdout:
+        if "playing calls" in line:
+            break
+    second = demo(tmp_path)
+    out, _ = second.communicate(timeout=30)
+    first.kill()
+    first.communicate()
+    assert second.returncode == 1
+    assert out.strip().startswith("CALLMESH_DATA_DIR:")
+    assert f"in use by process {first.pid}" in out
