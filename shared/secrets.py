@@ -28,15 +28,25 @@ class SecretBox:
 
     def __init__(self, keys: Sequence[SecretStr]) -> None:
         try:
-            self._fernet = MultiFernet([Fernet(key.get_secret_value()) for key in keys])
+            fernets = [Fernet(key.get_secret_value()) for key in keys]
         except ValueError as error:
             raise BadSetting(
                 "CALLMESH_SECRET_KEYS: each key is 32 bytes in URL-safe base64; "
                 "`callmesh new-key` prints one"
             ) from error
+        self._first = fernets[0]
+        self._fernet = MultiFernet(fernets)
 
     def seal(self, value: SecretStr) -> Sealed:
         return PREFIX + self._fernet.encrypt(value.get_secret_value().encode()).decode()
+
+    def is_current(self, sealed: Sealed) -> bool:
+        """Whether the first key sealed it."""
+        try:
+            self._first.decrypt(sealed.removeprefix(PREFIX))
+        except InvalidToken:
+            return False
+        return True
 
     def open(self, sealed: Sealed) -> SecretStr:
         """Raises BadSetting when no key fits: the key was lost or not rotated but replaced."""

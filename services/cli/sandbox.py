@@ -1,55 +1,25 @@
-"""``demo``, ``sandbox-crm`` and ``sandbox-pbx``: something to try the mesh against."""
+"""``sandbox-crm`` and ``sandbox-pbx``: a CRM and a PBX to try the mesh against."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import SecretStr
 
-from services.catalog import CATALOG, consumers, settings_classes
 from services.cli.console import out, run_async
 from shared.clock import SystemClock
-from shared.contracts.calls import CallRecord, EntryState
-from shared.contracts.routing import RouteDecision
-from shared.errors import BadSetting, NotFound
-from shared.http.auth import KeyBook, Scope
-from shared.ids import new_token
-from shared.observe.logging import LogFormat, configure
-from shared.runtime.host import running, stopping_on_signals
-from shared.runtime.platform import Choice, open_platform
-from shared.runtime.service import Platform
-from shared.runtime.settings import (
-    AmqpSettings,
-    HttpSettings,
-    MeshSettings,
-    MongoSettings,
-    NetSettings,
-    OpsSettings,
-    refuse_unknown,
-)
+from shared.errors import BadSetting
+from shared.runtime.host import stopping_on_signals
 from shared.sandbox.crm import SandboxCrm
-from shared.sandbox.demo import close_round, mesh_api, open_round, play_round
+from shared.sandbox.demo import SCRIPT
 from shared.sandbox.pbx import SandboxPbx
 from shared.sandbox.recording import Cast
-from shared.sandbox.site import PBX, TENANT, site_file
-from shared.site.apply import carry_out, plan
-from shared.site.documents import SITES
-from shared.site.file import read_site_file
-from shared.site.models import Sealing
-
-KEY_NAME = "demo"
-#: ingest reads events, dialer gives orders.
-_MANAGERS = 2
 
 
 def register(app: typer.Typer) -> None:
-    app.command()(demo)
     app.command("sandbox-crm")(sandbox_crm)
     app.command("sandbox-pbx")(sandbox_pbx)
 
@@ -78,6 +48,7 @@ def sandbox_crm(
 
 def sandbox_pbx(
     port: Annotated[int, typer.Option(min=0, max=65535, help="AMI port.")] = 5038,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     agi: Annotated[
         str, typer.Option(help="FastAGI that is asked for routes: HOST:PORT/SCRIPT.")
     ] = "127.0.0.1:4573/route",
@@ -86,18 +57,18 @@ def sandbox_pbx(
 ) -> None:
     """Run a PBX that plays recorded calls, one after the other, to whoever logs in by AMI."""
     address, _, script = agi.partition("/")
-    host, _, agi_port = address.partition(":")
+    agi_host, _, agi_port = address.partition(":")
     if not agi_port.isdigit():
         raise BadSetting(f"--agi {agi}: say HOST:PORT/SCRIPT")
 
     async def work() -> None:
         clock = SystemClock()
-        pbx = SandboxPbx(agi=(host, int(agi_port), script), speed=speed)
+        pbx = SandboxPbx(agi=(agi_host, int(agi_port), script), speed=speed)
         try:
-            bound = await pbx.start("127.0.0.1", port)
+            bound = await pbx.start(host, port)
         except OSError as error:
-            raise BadSetting(f"--port: cannot listen on {port}: {error.strerror}") from None
-        out.print(f"sandbox PBX: AMI at 127.0.0.1:{bound}")
+            raise BadSetting(f"--port: cannot listen on {host}:{port}: {error.strerror}") from None
+        out.print(f"sandbox PBX: AMI at {host}:{bound}")
         playing = asyncio.create_task(_play_on(pbx, every=every, clock=clock))
         await _until_signal()
         playing.cancel()
@@ -108,192 +79,12 @@ def sandbox_pbx(
 
 
 async def _play_on(pbx: SandboxPbx, *, every: float, clock: SystemClock) -> None:
-    from shared.sandbox.demo import SCRIPT
-
     for number in range(1_000_000):
         name, caller, shown = SCRIPT[number % len(SCRIPT)]
         out.print(f"{caller} rings ({name})")
         cast = Cast(started_at=clock.now(), serial=number % 1000, caller=caller, caller_name=shown)
         await pbx.play(name, cast)
         await clock.sleep(timedelta(seconds=every))
-
-
-def demo(
-    serve: Annotated[bool, typer.Option(help="Serve on after the calls, until Ctrl-C.")] = False,
-    folder: Annotated[Path, typer.Option(help="Where the demo keeps its files.")] = Path(
-        "callmesh-data/demo"
-    ),
-    speed: Annotated[float, typer.Option(min=0.1, max=100, help="1: as fast as it was.")] = 2,
-) -> None:
-    """Play recorded calls of a real Asterisk through the whole mesh, against a sandbox CRM."""
-    raise typer.Exit(run_async(_demo(serve=serve, folder=folder, speed=speed)))
-
-
-async def _demo(*, serve: bool, folder: Path, speed: float) -> int:
-    refuse_unknown(settings_classes())
-    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-    log = folder / "mesh.log"
-    choice = Choice(
-        MeshSettings(data_dir=folder),
-        AmqpSettings(),
-        MongoSettings(),
-        # The sandbox CRM is on loopback, where no tenant's CRM may be.
-        NetSettings(allow="127.0.0.0/8"),
-    )
-    async with AsyncExitStack() as stack:
-        configure(form=LogFormat.JSON, stream=stack.enter_context(log.open("a")))
-        crm = SandboxCrm(folder / "sandbox-crm.db")
-        crm_port = await crm.start()
-        stack.push_async_callback(crm.stop)
-        pbx = SandboxPbx(speed=speed)
-        ami_port = await pbx.start()
-        stack.push_async_callback(pbx.stop)
-        platform = await stack.enter_async_context(open_platform(choice, consumers=consumers()))
-        text = site_file(crm_url=f"http://127.0.0.1:{crm_port}", ami_port=ami_port)
-        key = await prepare(platform, text)
-        stop = asyncio.Event()
-        stack.enter_context(stopping_on_signals(stop))
-        state = await stack.enter_async_context(
-            running(
-                [entry.build for entry in CATALOG.values()],
-                platform,
-                http=_free_if_taken(HttpSettings.read()),
-                ops=OpsSettings(port=0),
-                drain=choice.mesh.drain,
-                stop=stop,
-            )
-        )
-        url = f"http://127.0.0.1:{state.http_port}"
-        agi = next(s.ports["fastagi"] for s in state.services if "fastagi" in s.ports)
-        pbx.agi = ("127.0.0.1", agi, f"route/{TENANT}/{PBX}")
-        _say_where(url, crm_port, log)
-        told = await play_and_watch(pbx, url, key, folder, stop)
-        if told is None:
-            return 1 if state.failed else 0
-        show(told)
-        if serve:
-            say_what_now(url, key)
-            await stop.wait()
-    return 0 if all(went_well(record) for record in told) else 1
-
-
-async def prepare(platform: Platform, text: str) -> SecretStr:
-    """Apply the demo's site and issue its API key."""
-    sealing = Sealing(platform.secrets, {}, Path())
-    sites = read_site_file(text, source="demo", sealing=sealing)
-    stored = platform.store.collection(SITES)
-    wanted = await plan(
-        sites, stored, secrets=platform.secrets, clock=platform.clock, by="demo", prune=True
-    )
-    await carry_out(wanted, stored, clock=platform.clock)
-    return await fresh_key(platform.keys)
-
-
-async def fresh_key(keys: KeyBook) -> SecretStr:
-    """The demo's API key, anew each time: it is shown on the screen."""
-    with suppress(NotFound):
-        await keys.revoke(tenant=TENANT, name=KEY_NAME)
-    return await keys.issue(
-        tenant=TENANT, name=KEY_NAME, scopes=tuple(Scope), token=SecretStr(new_token("cm_demo"))
-    )
-
-
-async def play_and_watch(
-    pbx: SandboxPbx, url: str, key: SecretStr, folder: Path, stop: asyncio.Event
-) -> list[CallRecord] | None:
-    """None when it was stopped before the end."""
-    clock = SystemClock()
-    while pbx.listeners < _MANAGERS and not stop.is_set():
-        await clock.sleep(timedelta(milliseconds=20))
-    file = folder / "round.json"
-    what = await asyncio.to_thread(open_round, file, clock.now())
-    async with mesh_api(url, key.get_secret_value()) as api:
-        playing = asyncio.create_task(
-            play_round(pbx, api, what, say=lambda words: out.print(f"  {words}", markup=False))
-        )
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({playing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if not playing.done():
-            playing.cancel()
-            await asyncio.gather(playing, return_exceptions=True)
-            return None
-        told = list(playing.result())
-    await asyncio.to_thread(close_round, file, what)
-    return told
-
-
-def show(told: list[CallRecord]) -> None:
-    """The way that each call took."""
-    out.print("\nwhat became of them:")
-    for record in told:
-        contact = record.contact
-        talked = record.talk_time.total_seconds()
-        company = f", {contact.company}" if contact and contact.company else ""
-        lines = {
-            "contact": f"{contact.display_name}{company} ({contact.module})"
-            if contact
-            else "not in the CRM",
-            **_way(record),
-            "CRM entry": " ".join(e.entry_id or f"{e.state}: {e.reason}" for e in record.entries),
-        }
-        out.print(f"  {record.outside_number}  {record.disposition}, talked {talked:.1f} s")
-        for name, words in lines.items():
-            out.print(f"    {name:<10} {words}", markup=False)
-
-
-def _way(record: CallRecord) -> dict[str, str]:
-    own = [leg.callee.label for leg in record.legs if leg.own_phone]
-    if own:
-        return {"clicked": f"at {own[0]}, whose phone rang first"}
-    popped = [leg.callee.label for leg in record.legs if leg.rang_at]
-    return {
-        "route": _why(record.route) if record.route else "not asked",
-        "popped": f"at {' and '.join(popped)}" if popped else "nowhere: no phone rang",
-    }
-
-
-def _why(route: RouteDecision) -> str:
-    if route.row is not None:
-        return f"{route.destination}, row {route.row}: {route.field} is {route.value}"
-    return f"{route.destination}, the default: {route.reason.replace('_', ' ')}"
-
-
-def went_well(record: CallRecord) -> bool:
-    return bool(record.entries) and all(e.state is EntryState.SENT for e in record.entries)
-
-
-def _free_if_taken(settings: HttpSettings) -> HttpSettings:
-    """A demo shall not fail because something else listens on the usual port."""
-    import socket
-
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except OSError:
-            return settings.model_copy(update={"port": 0})
-    return settings
-
-
-def _say_where(url: str, crm_port: int, log: Path) -> None:
-    out.print(f"callmesh, all six services in this process: {url}")
-    out.print(f"sandbox CRM: http://127.0.0.1:{crm_port}   log: {log}")
-    out.print("playing calls recorded from a real Asterisk:")
-
-
-def say_what_now(url: str, key: SecretStr) -> None:
-    secret = key.get_secret_value()
-    order = json.dumps({"extension": "101", "number": "+447700900123"})
-    out.print("serving on; Ctrl-C stops. Try:")
-    out.print(f"  export KEY={secret}", markup=False)
-    out.print(f'  curl -H "Authorization: Bearer $KEY" {url}/v1/calls', markup=False)
-    out.print(f'  curl -N -H "Authorization: Bearer $KEY" {url}/v1/agents/101/events', markup=False)
-    out.print(
-        f'  curl -H "Authorization: Bearer $KEY" -H "Content-Type: application/json" '
-        f"-d '{order}' {url}/v1/calls",
-        markup=False,
-    )
 
 
 async def _until_signal() -> None:

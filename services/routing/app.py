@@ -31,8 +31,11 @@ _DRAIN = timedelta(seconds=2)
 
 
 @asynccontextmanager
-async def build(platform: Platform) -> AsyncIterator[Service]:
-    settings = RoutingSettings.read()
+async def build(
+    platform: Platform, settings: RoutingSettings | None = None
+) -> AsyncIterator[Service]:
+    """*settings* None: those of the environment. Raises: BadSetting for a port that is taken."""
+    settings = settings or RoutingSettings.read()
     publisher = SpoolingPublisher(
         platform.publisher(NAME),
         platform.bus,
@@ -68,6 +71,11 @@ async def build(platform: Platform) -> AsyncIterator[Service]:
             f"CALLMESH_ROUTING_AGI_PORT: cannot listen on {settings.agi_host}:"
             f"{settings.agi_port}: {error.strerror}"
         ) from None
+
+    async def stop_listening() -> None:
+        await agi.stop(drain=_DRAIN)
+        await decider.close()
+
     log.info("fastagi_listening", host=settings.agi_host, port=port)
     try:
         yield Service(
@@ -75,11 +83,11 @@ async def build(platform: Platform) -> AsyncIterator[Service]:
             subscriptions=router.bind(Deps(decider, finder, platform.site)),
             mounted=Mounted(routes.operations, HttpDeps(decider)),
             tasks=(publisher.relay,),
+            stop_listening=stop_listening,
             ports={"fastagi": port},
         )
     finally:
-        await agi.stop(drain=_DRAIN)
-        await decider.close()
+        await stop_listening()
         await finder.close()
 
 

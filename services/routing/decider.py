@@ -75,7 +75,12 @@ class Decider:
             trace.note("contact", "the caller withholds the number")
             return Evidence(failure=RouteReason.NUMBER_WITHHELD)
         question = question_about(
-            asked.caller, site=site, crm=crm, modules=rule.modules, fields=(rule.field,)
+            asked.caller,
+            site=site,
+            crm=crm,
+            modules=rule.modules,
+            fields=(rule.field,),
+            card=rule.caller_name,
         )
         budget = min(asked.within, rule.within) if asked.within else rule.within
         within = max(budget - _FOR_THE_ANSWER, budget / 2)

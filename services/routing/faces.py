@@ -68,7 +68,7 @@ class FastAgiFace:
 def variables(decision: RouteDecision) -> dict[str, str]:
     """
     CRM_DEST ``kind:target`` (empty: no rule, the dialplan goes on), CRM_REASON, CRM_RULE,
-    CRM_URL of the contact's page, and CRM_NAME where a name was among what was asked for.
+    CRM_URL of the contact's page, and CRM_NAME where the rule says `caller_name`.
     """
     contact = decision.contact
     found = {

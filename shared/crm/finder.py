@@ -69,12 +69,13 @@ ANSWERS: CollectionSpec[CachedAnswer] = CollectionSpec(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """*fields* None asks for what a card shows."""
+    """Asked for are *fields* by their API names and, with *card*, what a card shows."""
 
     account: Account
     number: PhoneNumber
     modules: tuple[str, ...] = ()
-    fields: tuple[str, ...] | None = None
+    fields: tuple[str, ...] = ()
+    card: bool = True
     fresh: timedelta
     unknown: timedelta
 
@@ -89,6 +90,7 @@ class Question:
             self.number.key,
             repr(self.modules),
             repr(self.fields),
+            repr(self.card),
         ]
         return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
 
@@ -185,6 +187,7 @@ class Finder:
             question.number,
             modules=question.modules,
             fields=question.fields,
+            card=question.card,
             within=_CRM_WITHIN,
         )
         candidates = tuple(card for answer in answers for card in answer.contacts)

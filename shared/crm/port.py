@@ -54,12 +54,13 @@ class SearchesContacts(CrmConnector, Protocol):
         number: PhoneNumber,
         *,
         modules: Sequence[str],
-        fields: Sequence[str] | None,
+        fields: Sequence[str],
+        card: bool,
         within: timedelta,
     ) -> list[ModuleAnswer]:
         """
-        All *modules* at once, answered in their order. *fields* None asks for what a card shows,
-        else for these alone.
+        All *modules* at once, answered in their order. Asked for are *fields* by their API names
+        and, with *card*, what a card shows; without it a card has no name.
 
         "Not there" is a value; "could not ask" is an error: Unavailable, Throttled,
         NeedsReconnect, Rejected where every module refused.

@@ -77,6 +77,9 @@ async def running(
         server = _http_server(state, platform, drain)
         state.http_port = await _listen(server.start, http.host, http.port, "CALLMESH_HTTP_PORT")
         stack.push_async_callback(server.stop)
+        for service in state.services:
+            if service.stop_listening is not None:
+                stack.push_async_callback(service.stop_listening)
         ready.open = True
         stack.callback(ready.close)
         log.info(

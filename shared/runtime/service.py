@@ -44,7 +44,8 @@ class Platform:
 class Service:
     """
     *tasks* run from the start to the stop; one that ends by an error ends the process.
-    *ready* is asked beside the bus's own readiness.
+    *ready* is asked beside the bus's own readiness. *stop_listening* is called first of all when
+    the process stops, while the bus still carries what the last guests leave behind.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Service:
     mounted: Mounted | None = None
     tasks: Sequence[Callable[[], Awaitable[None]]] = field(default=())
     ready: Callable[[], Awaitable[bool]] | None = None
+    stop_listening: Callable[[], Awaitable[None]] | None = None
     #: Listeners of the service's own, as bound.
     ports: Mapping[str, int] = field(default_factory=dict)
 

@@ -26,7 +26,8 @@ def question_about(
     site: Site,
     crm: CrmConnection,
     modules: tuple[str, ...] = (),
-    fields: tuple[str, ...] | None = None,
+    fields: tuple[str, ...] = (),
+    card: bool = True,
 ) -> Question:
     """*modules* empty: those of the connection."""
     return Question(
@@ -34,6 +35,7 @@ def question_about(
         number=parse(number, site.region),
         modules=modules or crm.modules,
         fields=fields,
+        card=card,
         fresh=crm.fresh,
         unknown=crm.unknown,
     )

@@ -141,7 +141,10 @@ def _merged(
 
 
 def _with_old_seals(new: Any, old: Any, secrets: SecretBox) -> Any:
-    """Sealing the same secret twice gives two texts; where it is the same, the old one stays."""
+    """
+    Sealing the same secret twice gives two texts; where it is the same, the old one stays, unless
+    a key sealed it that is on its way out.
+    """
     if isinstance(new, BaseModel) and type(new) is type(old):
         kept = {
             name: _with_old_seals(getattr(new, name), getattr(old, name), secrets)
@@ -152,7 +155,7 @@ def _with_old_seals(new: Any, old: Any, secrets: SecretBox) -> Any:
         return {name: _with_old_seals(v, old.get(name), secrets) for name, v in new.items()}
     if isinstance(new, str) and new.startswith(PREFIX) and isinstance(old, str):
         same = old.startswith(PREFIX) and secrets.open(new) == secrets.open(old)
-        return old if same else new
+        return old if same and secrets.is_current(old) else new
     return new
 
 

@@ -208,6 +208,11 @@ class RoutingRule(Part):
     within: Annotated[Duration, Field(gt=timedelta(0), le=timedelta(seconds=10))] = Field(
         default=timedelta(milliseconds=1500), description="Time budget of a decision."
     )
+    caller_name: bool = Field(
+        default=False,
+        description="Ask for the caller's name too: the PBX gets it as CRM_NAME. Off, the CRM is "
+        "asked for the field alone.",
+    )
 
 
 class Site(Part):

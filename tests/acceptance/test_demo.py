@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -18,11 +19,12 @@ from shared.sandbox.demo import CALLS
 pytestmark = pytest.mark.timeout(180)
 
 
-def demo(folder: Path, *options: str) -> subprocess.Popen[str]:
+def demo(folder: Path, *options: str, **settings: str) -> subprocess.Popen[str]:
     environment = {
         **{k: v for k, v in os.environ.items() if not k.startswith("CALLMESH_")},  # noqa: TID251  a child's
         "CALLMESH_HTTP_PORT": "0",
         "CALLMESH_ROUTING_AGI_PORT": "0",
+        **settings,
     }
     return subprocess.Popen(
         [sys.executable, "-m", "services", "demo", "--folder", str(folder), *options],
@@ -87,6 +89,20 @@ def test_serving_on_ends_by_ctrl_c_with_exit_0(tmp_path: Path) -> None:
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 0, out
     assert "Traceback" not in out
+
+
+def test_ports_that_are_taken_do_not_stop_it(tmp_path: Path) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as http,
+        socket.create_server(("127.0.0.1", 0)) as agi,
+    ):
+        taken = {
+            "CALLMESH_HTTP_PORT": str(http.getsockname()[1]),
+            "CALLMESH_ROUTING_AGI_PORT": str(agi.getsockname()[1]),
+        }
+        process = demo(tmp_path, "--speed", "16", **taken)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, out
 
 
 def test_two_cannot_share_a_folder(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.catalog import CATALOG, consumers
-from services.cli.sandbox import prepare
+from services.cli.demo import prepare
 from shared.clock import SystemClock
 from shared.runtime.platform import open_platform
 from shared.sandbox.crm import SandboxCrm

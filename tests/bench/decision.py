@@ -10,7 +10,7 @@ from statistics import quantiles
 from time import perf_counter
 
 from services.catalog import CATALOG, consumers
-from services.cli.sandbox import prepare
+from services.cli.demo import prepare
 from shared.runtime.host import running
 from shared.runtime.platform import Choice, open_platform
 from shared.runtime.settings import (

@@ -11,7 +11,7 @@ from time import perf_counter, process_time
 from pydantic import SecretStr
 
 from services.catalog import CATALOG, consumers
-from services.cli.sandbox import prepare
+from services.cli.demo import prepare
 from services.journal.store import CALLS
 from shared.contracts.calls import Direction, LegOutcome
 from shared.contracts.hooks import HookBatch, HookEvent, HookEventKind, HookKind, HookReceived

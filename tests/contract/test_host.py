@@ -59,6 +59,7 @@ def a_service(
     ready: Callable[[], Awaitable[bool]] | None = None,
     task: Callable[[], Awaitable[None]] | None = None,
     handler: Callable[[Message[Any]], Awaitable[None]] | None = None,
+    stop_listening: Callable[[], Awaitable[None]] | None = None,
 ) -> Build:
     told = story if story is not None else []
 
@@ -71,6 +72,7 @@ def a_service(
             subscriptions=[subscription] if subscription else [],
             tasks=[task] if task else [],
             ready=ready,
+            stop_listening=stop_listening,
         )
         told.append(f"{name} out")
 
@@ -141,6 +143,21 @@ async def test_a_handler_that_runs_at_the_stop_may_finish(platform: Platform) ->
         await platform.publisher("test").publish(a_call(), tenant="acme")
         await asyncio.wait_for(began.wait(), 5)
     assert done.is_set()
+
+
+async def test_what_the_last_guest_leaves_behind_is_still_published(platform: Platform) -> None:
+    handled = asyncio.Event()
+
+    async def handle(_: Message[Any]) -> None:
+        handled.set()
+
+    async def last_guest() -> None:
+        await platform.publisher("test").publish(a_call(), tenant="acme")
+        await asyncio.wait_for(handled.wait(), 5)
+
+    async with up(platform, a_service(handler=handle, stop_listening=last_guest)):
+        assert not handled.is_set()
+    assert handled.is_set()
 
 
 async def test_not_ready_from_the_moment_it_stops(platform: Platform) -> None:

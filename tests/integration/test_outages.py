@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from services.catalog import CATALOG, consumers
-from services.cli.sandbox import prepare
+from services.cli.demo import prepare
 from shared.clock import SystemClock
 from shared.ids import call_id
 from shared.runtime.host import running

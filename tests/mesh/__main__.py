@@ -16,7 +16,7 @@ from pathlib import Path
 
 from services.catalog import consumers
 from services.cli.console import out
-from services.cli.sandbox import play_and_watch, prepare, say_what_now, show, went_well
+from services.cli.demo import play_and_watch, prepare, say_what_now, show, went_well
 from shared.runtime.host import stopping_on_signals
 from shared.runtime.platform import open_platform
 from shared.sandbox.crm import SandboxCrm

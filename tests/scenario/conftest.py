@@ -15,7 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from services.catalog import CATALOG, consumers
-from services.cli.sandbox import prepare
+from services.cli.demo import prepare
 from shared.ids import new_id
 from shared.runtime.host import Running, running
 from shared.runtime.platform import Choice, open_platform

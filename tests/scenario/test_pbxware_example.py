@@ -43,6 +43,7 @@ tenants:
         crm: zoho
         modules: [{modules}]
         field: Account_Name
+        caller_name: {caller_name}
         rows:
           - {{operator: "=", value: testrouting1, destination: "ivr:104"}}
         default: extension:102
@@ -81,7 +82,7 @@ def all_modules(number: str) -> set[str]:
 
 @asynccontextmanager
 async def asking(
-    choice: Choice, crm: SandboxCrm, modules: str
+    choice: Choice, crm: SandboxCrm, modules: str, *, caller_name: bool = False
 ) -> AsyncIterator[tuple[str, int, str]]:
     """``routing`` alone, as a container of its own would run it; where it is asked."""
     text = SITE.format(
@@ -91,6 +92,7 @@ async def asking(
         refresh_token=REFRESH_TOKEN,
         did=DID,
         modules=modules,
+        caller_name=str(caller_name).lower(),
     )
     async with open_platform(choice, consumers=consumers()) as platform:
         sealing = Sealing(platform.secrets, {}, Path())
@@ -186,6 +188,17 @@ async def test_a_caller_who_withholds_the_number_asks_no_crm(
         found = await ask_route(agi, caller="unknown", caller_name="", did=DID, uniqueid="1.1")
     assert (found["CRM_DEST"], found["CRM_REASON"]) == ("extension:102", "number_withheld")
     assert not crm.asked
+
+
+async def test_a_rule_may_ask_for_the_name_that_the_phone_shows(
+    choice: Choice, crm: SandboxCrm
+) -> None:
+    async with asking(choice, crm, "Contacts", caller_name=True) as agi:
+        jane = "+447700900123"
+        found = await ask_route(agi, caller=jane, caller_name="", did=DID, uniqueid="1.1")
+    assert (found["CRM_DEST"], found["CRM_NAME"]) == ("extension:102", "Jane Doe")
+    assert crm.asked
+    assert all("fields=id,Account_Name,Full_Name," in asked.line for asked in crm.asked)
 
 
 async def test_a_did_without_a_rule_leaves_the_dialplan_alone(

@@ -24,9 +24,7 @@ class CardMaker:
         self._connection = connection
         self._parameters = parameters
 
-    def card(
-        self, record: Mapping[str, Any], module: str, fields: Sequence[str] | None
-    ) -> ContactCard:
+    def card(self, record: Mapping[str, Any], module: str, fields: Sequence[str]) -> ContactCard:
         """*fields*: those that were asked for by name, beside what a card shows."""
         contact = self._manifest.contacts[module]
         contact_id = plain_text(record.get(self._manifest.id_field))
@@ -41,7 +39,7 @@ class CardMaker:
             owner_id=self._shown(record, contact.owner_id),
             page_url=self._page(contact, module, contact_id),
             phones=tuple(dict.fromkeys(phone for phone in phones if phone)),
-            fields={name: self._plain(at_path(record, name)) for name in fields or ()},
+            fields={name: self._plain(at_path(record, name)) for name in fields},
         )
 
     def _shown(self, record: Mapping[str, Any], path: str | None) -> str | None:

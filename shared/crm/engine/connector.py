@@ -54,7 +54,8 @@ class TemplateConnector:
         number: PhoneNumber,
         *,
         modules: Sequence[str],
-        fields: Sequence[str] | None,
+        fields: Sequence[str],
+        card: bool,
         within: timedelta,
     ) -> list[ModuleAnswer]:
         wanted = [module for module in modules if module in self.manifest.contacts]
@@ -62,7 +63,10 @@ class TemplateConnector:
         try:
             async with asyncio.timeout(within.total_seconds()):
                 found = await asyncio.gather(
-                    *(self._search_module(number, module, fields, within) for module in wanted)
+                    *(
+                        self._search_module(number, module, fields, card, within)
+                        for module in wanted
+                    )
                 )
         except TimeoutError:
             raise OutOfTime(f"the CRM did not answer within {within.total_seconds():g} s") from None
@@ -74,13 +78,14 @@ class TemplateConnector:
         self,
         number: PhoneNumber,
         module: str,
-        fields: Sequence[str] | None,
+        fields: Sequence[str],
+        card: bool,
         within: timedelta,
     ) -> ModuleAnswer:
         """Several requests only where the CRM does not take all tests in one; a hit ends it."""
         contact = self.manifest.contacts[module]
-        names = tuple(contact.card_fields if fields is None else fields)
-        asked = ",".join(dict.fromkeys([self.manifest.id_field, *names]))
+        names = [self.manifest.id_field, *fields, *(contact.card_fields if card else ())]
+        asked = ",".join(dict.fromkeys(names))
         for tests in self._tests(number, contact):
             variables = {"Module": module, "Tests": tests, "Fields": asked}
             try:

@@ -93,9 +93,14 @@ async def planned(
 
 
 async def applied(
-    text: str, sites: Collection[SiteDocument], clock: ManualClock, *, prune: bool = False
+    text: str,
+    sites: Collection[SiteDocument],
+    clock: ManualClock,
+    *,
+    prune: bool = False,
+    box: SecretBox = BOX,
 ) -> list[str]:
-    wanted = await planned(text, sites, clock, prune=prune)
+    wanted = await planned(text, sites, clock, prune=prune, box=box)
     await carry_out(wanted, sites, clock=clock)
     return [str(change) for change in wanted.changes]
 
@@ -224,6 +229,19 @@ async def test_a_secret_that_is_the_same_keeps_its_seal(
     after = (await sites.get("acme")).site.crm[0].credentials
     assert after["client_id"] == before["client_id"]
     assert BOX.open(after["client_secret"]) == SecretStr("B")
+
+
+async def test_a_secret_is_sealed_anew_when_its_key_is_on_its_way_out(
+    sites: Collection[SiteDocument], clock: ManualClock
+) -> None:
+    old, new = new_key(), new_key()
+    await applied(SITE, sites, clock, box=SecretBox([old]))
+
+    await applied(SITE, sites, clock, box=SecretBox([new, old]))
+
+    sealed = (await sites.get("acme")).site.crm[0].credentials["client_id"]
+    assert SecretBox([new]).open(sealed) == SecretStr("a")
+    assert not (await planned(SITE, sites, clock, box=SecretBox([new, old]))).changes
 
 
 async def test_a_stored_secret_that_no_key_opens_stops_the_plan(
