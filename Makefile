@@ -49,6 +49,7 @@ mesh: setup ## The same with six processes over a real RabbitMQ and MongoDB, wit
 	@$(BIN)/python -m tests.mesh
 
 up: ## Start the whole in containers (docker compose)
+	@deploy/scripts/make-secrets.sh
 	docker compose up --build --detach --wait
 
 down: ## Stop the containers; data stays in their volumes
