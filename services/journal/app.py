@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from services.journal.handlers import Deps, router
 from services.journal.settings import JournalSettings
+from services.journal.silence import end_silent_calls
 from services.journal.store import CALLS, ENTRIES, CallLog, EntryBook
 from services.journal.writer import EntryWriter, Tools
+from shared.contracts.calls import CallEnded
 from shared.contracts.journal import CallJournaled, JournalFailed
 from shared.crm.connections import CrmConnections
 from shared.crm.finder import Finder
@@ -27,7 +30,11 @@ async def build(platform: Platform) -> AsyncIterator[Service]:
         metrics=platform.metrics,
     )
     finder = Finder(connections, platform.store, clock=platform.clock, metrics=platform.metrics)
-    calls = CallLog(platform.store.collection(CALLS))
+    settings = JournalSettings.read()
+    calls = CallLog(
+        platform.store.collection(CALLS), platform.clock, silent_after=settings.silent_after
+    )
+    publisher = platform.publisher(NAME)
     entries = EntryBook(platform.store.collection(ENTRIES), platform.clock)
     writer = EntryWriter(
         Tools(
@@ -36,15 +43,16 @@ async def build(platform: Platform) -> AsyncIterator[Service]:
             site=platform.site,
             connections=connections,
             finder=finder,
-            publisher=platform.publisher(NAME),
+            publisher=publisher,
             clock=platform.clock,
             metrics=platform.metrics,
-            settings=JournalSettings.read(),
+            settings=settings,
         )
     )
     deps = Deps(calls=calls, entries=entries, site=platform.site, wake=writer.wake)
+    ending = partial(end_silent_calls, calls, publisher, platform.clock)
     try:
-        yield Service(name=NAME, subscriptions=router.bind(deps), tasks=(writer.run,))
+        yield Service(name=NAME, subscriptions=router.bind(deps), tasks=(writer.run, ending))
     finally:
         await finder.close()
 
@@ -54,5 +62,5 @@ ENTRY = Entry(
     build=build,
     router=router,
     settings=JournalSettings,
-    publishes=(CallJournaled, JournalFailed),
+    publishes=(CallEnded, CallJournaled, JournalFailed),
 )

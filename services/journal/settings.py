@@ -33,6 +33,11 @@ class JournalSettings(Settings):
     retry_longest: Duration = Field(
         default=timedelta(minutes=15), description="The longest wait between tries."
     )
+    silent_after: Annotated[Duration, Field(ge=timedelta(minutes=1))] = Field(
+        default=timedelta(hours=12),
+        description="A call of which nothing was heard for so long has ended, and nobody told: "
+        "its end is that of its last event.",
+    )
     at_once: Annotated[int, Field(ge=1, le=256)] = Field(
         default=8, description="Entries on their way to CRMs at once, in one process."
     )

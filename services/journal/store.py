@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
 from collections.abc import Collection as Keys
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, JsonValue
 
 from services.journal.domain import Seen, fold
 from shared.clock import Clock
-from shared.contracts.calls import CallPage, CallRecord, EntryState, ListCalls
+from shared.contracts.calls import CallEnded, CallPage, CallRecord, EntryState, ListCalls
 from shared.contracts.envelope import REGISTRY, Event, Message
 from shared.errors import Conflict, NotFound
 from shared.ids import Name
@@ -23,6 +23,7 @@ from shared.storage.port import (
     Find,
     Index,
     change,
+    every,
 )
 
 #: A call has some tens of events; what has more is a fault of its PBX and takes no more.
@@ -38,9 +39,13 @@ class StoredEvent(BaseModel):
 
 
 class CallDocument(Document):
-    """``key`` is the call's id. The events are the truth, the record is what they add up to."""
+    """
+    ``key`` is the call's id. The events are the truth, the record is what they add up to.
+    ``silent_at`` says when the call will have been silent for too long; None once it has ended.
+    """
 
     started_at: Instant
+    silent_at: Instant | None = None
     record: CallRecord
     events: tuple[StoredEvent, ...] = ()
 
@@ -48,13 +53,17 @@ class CallDocument(Document):
 CALLS: CollectionSpec[CallDocument] = CollectionSpec(
     name="journal.calls",
     model=CallDocument,
-    indexes=(Index(fields=("tenant", "started_at")),),
+    indexes=(Index(fields=("tenant", "started_at")), Index(fields=("silent_at",))),
 )
 
 
 class CallLog:
-    def __init__(self, calls: Collection[CallDocument]) -> None:
+    def __init__(
+        self, calls: Collection[CallDocument], clock: Clock, *, silent_after: timedelta
+    ) -> None:
         self._calls = calls
+        self._clock = clock
+        self._silent_after = silent_after
 
     async def take(self, message: Message[Any], call_id: str) -> CallRecord:
         """Add an event to its call; the same event again changes nothing. Returns the call."""
@@ -70,7 +79,9 @@ class CallLog:
             if found is not None and found.tenant != message.tenant:
                 raise Conflict(f"call {call_id} is another tenant's")
             events = found.events if found else ()
-            if any(known.id == event.id for known in events) or len(events) >= MAX_EVENTS:
+            # One that is full still has an end.
+            full = len(events) >= MAX_EVENTS and not isinstance(message.body, CallEnded)
+            if full or any(known.id == event.id for known in events):
                 return None
             together = (*events, event)
             record = fold(call_id, [_seen(one) for one in together])
@@ -78,8 +89,14 @@ class CallLog:
             document = found or CallDocument(
                 key=call_id, tenant=message.tenant, started_at=started_at, record=record
             )
+            silent_at = self._clock.now() + self._silent_after
             return document.model_copy(
-                update={"events": together, "record": record, "started_at": started_at}
+                update={
+                    "events": together,
+                    "record": record,
+                    "started_at": started_at,
+                    "silent_at": silent_at if record.ended_at is None else None,
+                }
             )
 
         document = await change(self._calls, call_id, add)
@@ -93,6 +110,11 @@ class CallLog:
         if document.tenant != tenant:
             raise NotFound(f"journal.calls: no {call_id}")
         return document.record
+
+    async def silent(self) -> AsyncIterator[CallDocument]:
+        """Calls that have not ended and of which nothing was heard for too long."""
+        async for document in every(self._calls, Find(until={"silent_at": self._clock.now()})):
+            yield document
 
     async def list(self, tenant: str, asked: ListCalls) -> CallPage:
         page = await self._calls.page(
