@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def sandbox_crm(
-    port: Annotated[int, typer.Option(min=0, max=65535)] = 9800,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="HTTP port.")] = 9800,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     file: Annotated[
         Path | None, typer.Option(help="Keeps what it holds; without it, nothing is kept.")
@@ -52,7 +52,7 @@ def sandbox_pbx(
     agi: Annotated[
         str, typer.Option(help="FastAGI that is asked for routes: HOST:PORT/SCRIPT.")
     ] = "127.0.0.1:4573/route",
-    speed: Annotated[float, typer.Option(min=0.1, max=100)] = 1,
+    speed: Annotated[float, typer.Option(min=0.1, max=100, help="1: as fast as it was.")] = 1,
     every: Annotated[float, typer.Option(help="Seconds between calls.")] = 15,
 ) -> None:
     """Run a PBX that plays recorded calls, one after the other, to whoever logs in by AMI."""

@@ -51,14 +51,14 @@ class HookEvent(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    event: HookEventKind
+    event: HookEventKind = Field(description="What happened.")
     call: Annotated[str, StringConstraints(min_length=1, max_length=128)] = Field(
         description="The PBX's own id of the call; the same in every event of the call."
     )
     at: Instant = Field(description="When it happened: ISO 8601 with a zone.")
     direction: Direction | None = Field(default=None, description="started: needed.")
     caller: Text | None = Field(default=None, description="started: needed. The calling number.")
-    caller_name: Text | None = None
+    caller_name: Text | None = Field(default=None, description="As the PBX shows it.")
     dialled: Text | None = Field(
         default=None, description="started: the DID, or the number dialled."
     )
@@ -76,22 +76,22 @@ class HookEvent(BaseModel):
     talk_seconds: Annotated[float, Field(ge=0, le=7 * 86400)] | None = Field(
         default=None, description="ended: where known."
     )
-    hangup_by: HangupBy | None = None
+    hangup_by: HangupBy | None = Field(default=None, description="ended: where known.")
     recording: Annotated[str, StringConstraints(max_length=2048)] | None = Field(
         default=None, description="recording: needed. File or URL."
     )
 
     @model_validator(mode="after")
     def has_what_its_kind_needs(self) -> Self:
-        missing = [name for name in _NEEDS[self.event] if getattr(self, name) is None]
-        if self.event in _NEEDS_A_PHONE and self.extension is None and self.number is None:
+        missing = [name for name in NEEDS[self.event] if getattr(self, name) is None]
+        if self.event in NEEDS_A_PHONE and self.extension is None and self.number is None:
             missing.append("extension or number")
         if missing:
             raise ValueError(f"event {self.event}: {', '.join(missing)} is missing")
         return self
 
 
-_NEEDS: dict[HookEventKind, tuple[str, ...]] = {
+NEEDS: dict[HookEventKind, tuple[str, ...]] = {
     HookEventKind.STARTED: ("direction", "caller"),
     HookEventKind.QUEUED: ("queue",),
     HookEventKind.RINGING: (),
@@ -102,7 +102,7 @@ _NEEDS: dict[HookEventKind, tuple[str, ...]] = {
     HookEventKind.ENDED: (),
     HookEventKind.RECORDING: ("recording",),
 }
-_NEEDS_A_PHONE = frozenset(
+NEEDS_A_PHONE = frozenset(
     {
         HookEventKind.RINGING,
         HookEventKind.ANSWERED,
