@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any, TypeVar
 
 import structlog
 
@@ -36,8 +37,14 @@ from shared.storage.port import (
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 #: Answers held in memory; one is about a kilobyte.
 _HELD = 10_000
+#: A cache in a store that is away or frozen must not use up a ringing call's time; a healthy one
+#: answers in milliseconds. After it did not, it is left alone for a moment.
+_CACHE_WITHIN = timedelta(milliseconds=250)
+_CACHE_LEFT_ALONE = timedelta(seconds=2)
 #: A lookup goes on for its cache when who asked has given up, but not for ever.
 _CRM_WITHIN = timedelta(seconds=10)
 
@@ -114,6 +121,7 @@ class Finder:
         self._metrics = metrics
         self._held: OrderedDict[str, CachedAnswer] = OrderedDict()
         self._under_way: dict[str, asyncio.Task[Found]] = {}
+        self._cache_away_until: datetime | None = None
 
     async def find(self, question: Question, *, within: timedelta) -> Found:
         """
@@ -170,16 +178,27 @@ class Finder:
 
     async def _look(self, question: Question, key: str) -> Found:
         try:
-            stored = await self._answers.get(key)
+            stored = await self._cache(self._answers.get(key))
         except NotFound:
-            pass
-        except Unavailable as error:
-            # A cache that is away makes a lookup slower, not impossible.
-            log.warning("contact_cache_away", error=error.message)
-        else:
-            self._hold(stored)
-            return Found(stored.candidates, stored.refused, Source.STORE)
-        return await self._ask(question, key)
+            stored = None
+        if stored is None:
+            return await self._ask(question, key)
+        self._hold(stored)
+        return Found(stored.candidates, stored.refused, Source.STORE)
+
+    async def _cache(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """None where the cache is away: that makes a lookup dearer, not impossible."""
+        now = self._clock.now()
+        if self._cache_away_until is not None and now < self._cache_away_until:
+            work.close()
+            return None
+        try:
+            async with asyncio.timeout(_CACHE_WITHIN.total_seconds()):
+                return await work
+        except (Unavailable, TimeoutError) as error:
+            self._cache_away_until = now + _CACHE_LEFT_ALONE
+            log.warning("contact_cache_away", error=str(error) or "no answer in time")
+            return None
 
     async def _ask(self, question: Question, key: str) -> Found:
         connector = self._connections.connector(question.account)
@@ -204,10 +223,7 @@ class Finder:
             expires_at=now + (question.fresh if candidates else question.unknown),
         )
         self._hold(cached)
-        try:
-            await self._answers.put(cached)
-        except Unavailable as error:
-            log.warning("contact_cache_away", error=error.message)
+        await self._cache(self._answers.put(cached))
         return Found(candidates, refused, Source.CRM)
 
     def _hold(self, answer: CachedAnswer) -> None:

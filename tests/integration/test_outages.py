@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from services.catalog import CATALOG, consumers
 from services.cli.demo import prepare
 from shared.clock import SystemClock
-from shared.ids import call_id
+from shared.ids import call_id, new_id
 from shared.runtime.host import running
 from shared.runtime.platform import Choice, open_platform
 from shared.runtime.settings import (
@@ -58,7 +58,7 @@ async def mesh(
     rabbit: LocalRabbit, mongod: LocalMongo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[WholeMesh]:
     monkeypatch.setenv("CALLMESH_ROUTING_AGI_PORT", "0")
-    name = f"out-{tmp_path.name[:20]}".replace("_", "-").lower()
+    name = f"out-{new_id().hex[:8]}"
     choice = Choice(
         MeshSettings(
             bus=BusKind.RABBIT,
@@ -66,7 +66,7 @@ async def mesh(
             secret_keys=new_key(),
             drain=timedelta(seconds=1),
         ),
-        AmqpSettings(url=SecretStr(rabbit.url), prefix=name[:30]),
+        AmqpSettings(url=SecretStr(rabbit.url), prefix=name),
         MongoSettings(url=SecretStr(mongod.url), database=name),
         NetSettings(allow="127.0.0.0/8"),
     )
@@ -169,6 +169,30 @@ async def test_while_the_broker_is_away_calls_are_routed_and_hooks_are_kept(
         return record is not None and record.route is not None
 
     await eventually(route_known, within=30)
+
+
+@pytest.mark.parametrize("fault", ["killed", "frozen"])
+async def test_while_the_store_is_away_a_caller_is_found_in_the_crm_and_in_time(
+    mesh: WholeMesh, mongod: LocalMongo, fault: str
+) -> None:
+    async def asked(caller: str) -> str:
+        found = await ask_route(
+            mesh.agi, caller=caller, caller_name="", did="442079460000", uniqueid="1795244075.9"
+        )
+        return found["CRM_DEST"]
+
+    assert await asked("447700900123") == "extension:101"  # the CRM's token is in memory now
+    if fault == "killed":
+        mongod.kill()
+    else:
+        mongod.freeze()
+    try:
+        # Never asked for before: the default would be extension:102.
+        assert await asked("447700900145") == "queue:support"
+        assert await asked("447700900123") == "extension:101"
+    finally:
+        await asyncio.to_thread(mongod.start if fault == "killed" else mongod.thaw)
+    await eventually(lambda: ready(mesh), within=60)
 
 
 async def test_while_both_are_away_a_hook_is_refused_and_says_when_to_come_back(
