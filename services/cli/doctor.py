@@ -64,13 +64,7 @@ async def examine(platform: Platform) -> AsyncIterator[Finding]:
         return
     if not platform.site.current:
         yield Finding("sites", "there is no tenant yet; write a site file and `callmesh apply` it")
-    connections = CrmConnections(
-        platform.store,
-        http=platform.http,
-        secrets=platform.secrets,
-        clock=platform.clock,
-        metrics=platform.metrics,
-    )
+    connections = platform.crm_connections()
     for site in platform.site.current.values():
         for pbx in site.pbx:
             if isinstance(pbx, AsteriskPbx):

@@ -13,7 +13,6 @@ from services.gateway.streams import Screens
 from shared.contracts.dialing import DialNumber
 from shared.contracts.hooks import HookReceived
 from shared.http.server import Mounted
-from shared.runtime.outbox import SpoolingPublisher
 from shared.runtime.service import Entry, Platform, Service
 
 NAME = "gateway"
@@ -23,14 +22,7 @@ NAME = "gateway"
 async def build(platform: Platform) -> AsyncIterator[Service]:
     settings = GatewaySettings.read()
     publisher = platform.publisher(NAME)
-    spool = SpoolingPublisher(
-        publisher,
-        platform.bus,
-        platform.store,
-        service=NAME,
-        clock=platform.clock,
-        metrics=platform.metrics,
-    )
+    spool = platform.spooling_publisher(NAME)
     screens = Screens(platform.metrics)
     deps = HttpDeps(
         spool=spool,

@@ -21,7 +21,6 @@ from shared.contracts.calls import (
     LegEnded,
     RecordingReady,
 )
-from shared.runtime.outbox import SpoolingPublisher
 from shared.runtime.service import Entry, Platform, Service
 
 NAME = "ingest"
@@ -30,14 +29,7 @@ NAME = "ingest"
 @asynccontextmanager
 async def build(platform: Platform) -> AsyncIterator[Service]:
     settings = IngestSettings.read()
-    publisher = SpoolingPublisher(
-        platform.publisher(NAME),
-        platform.bus,
-        platform.store,
-        service=NAME,
-        clock=platform.clock,
-        metrics=platform.metrics,
-    )
+    publisher = platform.spooling_publisher(NAME)
     tools = Tools(
         publisher=publisher,
         book=LinkBook(platform.store.collection(LINKS), platform.clock),

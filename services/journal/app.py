@@ -13,8 +13,6 @@ from services.journal.store import CALLS, ENTRIES, CallLog, EntryBook
 from services.journal.writer import EntryWriter, Tools
 from shared.contracts.calls import CallEnded
 from shared.contracts.journal import CallJournaled, JournalFailed
-from shared.crm.connections import CrmConnections
-from shared.crm.finder import Finder
 from shared.runtime.service import Entry, Platform, Service
 
 NAME = "journal"
@@ -22,14 +20,8 @@ NAME = "journal"
 
 @asynccontextmanager
 async def build(platform: Platform) -> AsyncIterator[Service]:
-    connections = CrmConnections(
-        platform.store,
-        http=platform.http,
-        secrets=platform.secrets,
-        clock=platform.clock,
-        metrics=platform.metrics,
-    )
-    finder = Finder(connections, platform.store, clock=platform.clock, metrics=platform.metrics)
+    connections = platform.crm_connections()
+    finder = platform.finder(connections)
     settings = JournalSettings.read()
     calls = CallLog(
         platform.store.collection(CALLS), platform.clock, silent_after=settings.silent_after

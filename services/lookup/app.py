@@ -12,8 +12,6 @@ from services.lookup.handlers import Deps, read_users, router
 from services.lookup.settings import LookupSettings
 from services.lookup.store import USERS, UserBook
 from shared.contracts.contacts import ContactResolved, ContactUnknown, UsersSynced
-from shared.crm.connections import CrmConnections
-from shared.crm.finder import Finder
 from shared.errors import MeshError
 from shared.runtime.service import Entry, Platform, Service
 
@@ -26,14 +24,8 @@ _LOOK = timedelta(minutes=1)
 @asynccontextmanager
 async def build(platform: Platform) -> AsyncIterator[Service]:
     settings = LookupSettings.read()
-    connections = CrmConnections(
-        platform.store,
-        http=platform.http,
-        secrets=platform.secrets,
-        clock=platform.clock,
-        metrics=platform.metrics,
-    )
-    finder = Finder(connections, platform.store, clock=platform.clock, metrics=platform.metrics)
+    connections = platform.crm_connections()
+    finder = platform.finder(connections)
     deps = Deps(
         finder=finder,
         connections=connections,

@@ -15,12 +15,9 @@ from services.routing.http import HttpDeps, routes
 from services.routing.settings import RoutingSettings
 from services.routing.store import DECISIONS, DecisionLog
 from shared.contracts.routing import CallRouted
-from shared.crm.connections import CrmConnections
-from shared.crm.finder import Finder
 from shared.errors import BadSetting
 from shared.http.server import Mounted
 from shared.pbx.asterisk.fastagi import FastAgiServer
-from shared.runtime.outbox import SpoolingPublisher
 from shared.runtime.service import Entry, Platform, Service
 
 log = structlog.get_logger(__name__)
@@ -36,22 +33,8 @@ async def build(
 ) -> AsyncIterator[Service]:
     """*settings* None: those of the environment. Raises: BadSetting for a port that is taken."""
     settings = settings or RoutingSettings.read()
-    publisher = SpoolingPublisher(
-        platform.publisher(NAME),
-        platform.bus,
-        platform.store,
-        service=NAME,
-        clock=platform.clock,
-        metrics=platform.metrics,
-    )
-    connections = CrmConnections(
-        platform.store,
-        http=platform.http,
-        secrets=platform.secrets,
-        clock=platform.clock,
-        metrics=platform.metrics,
-    )
-    finder = Finder(connections, platform.store, clock=platform.clock, metrics=platform.metrics)
+    publisher = platform.spooling_publisher(NAME)
+    finder = platform.finder(platform.crm_connections())
     decisions = DecisionLog(
         platform.store.collection(DECISIONS), platform.clock, keep=settings.keep_decisions
     )

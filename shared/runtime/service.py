@@ -12,11 +12,14 @@ from shared.bus.publisher import ServicePublisher
 from shared.bus.router import Router
 from shared.clock import Clock
 from shared.contracts.envelope import Contract
+from shared.crm.connections import CrmConnections
+from shared.crm.finder import Finder
 from shared.http.auth import KeyBook
 from shared.http.routes import Operation
 from shared.http.server import Mounted
 from shared.net.client import HttpClient
 from shared.observe.metrics import Metrics
+from shared.runtime.outbox import SpoolingPublisher
 from shared.runtime.settings import Settings
 from shared.secrets import SecretBox
 from shared.site.book import SiteBook
@@ -38,6 +41,29 @@ class Platform:
 
     def publisher(self, service: str) -> ServicePublisher:
         return ServicePublisher(self.bus, service=service, clock=self.clock)
+
+    def spooling_publisher(self, service: str) -> SpoolingPublisher:
+        """For what must not be lost while the bus is away; its ``relay`` has to run as a task."""
+        return SpoolingPublisher(
+            self.publisher(service),
+            self.bus,
+            self.store,
+            service=service,
+            clock=self.clock,
+            metrics=self.metrics,
+        )
+
+    def crm_connections(self) -> CrmConnections:
+        return CrmConnections(
+            self.store,
+            http=self.http,
+            secrets=self.secrets,
+            clock=self.clock,
+            metrics=self.metrics,
+        )
+
+    def finder(self, connections: CrmConnections) -> Finder:
+        return Finder(connections, self.store, clock=self.clock, metrics=self.metrics)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,38 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from pydantic import SecretStr
 
-from services.catalog import CATALOG, consumers
-from services.cli.demo import prepare
 from shared.clock import SystemClock
 from shared.ids import call_id, new_id
-from shared.runtime.host import running
-from shared.runtime.platform import Choice, open_platform
+from shared.runtime.platform import Choice
 from shared.runtime.settings import (
     AmqpSettings,
     BusKind,
-    HttpSettings,
     MeshSettings,
     MongoSettings,
     NetSettings,
-    OpsSettings,
     StoreKind,
 )
 from shared.sandbox.crm import SandboxCrm
-from shared.sandbox.pbx import SandboxPbx, ask_route
-from shared.sandbox.site import PBX, TENANT, site_file
+from shared.sandbox.pbx import ask_route
+from shared.sandbox.site import PBX, TENANT
 from shared.secrets import new_key
 from shared.testing.servers import LocalMongo, LocalRabbit
 from shared.testing.waiting import eventually
-from tests.scenario.conftest import WholeMesh
+from tests.scenario.conftest import WholeMesh, opened
 
 pytestmark = [pytest.mark.rabbitmq, pytest.mark.mongodb, pytest.mark.timeout(180)]
 
@@ -70,38 +63,15 @@ async def mesh(
         MongoSettings(url=SecretStr(mongod.url), database=name),
         NetSettings(allow="127.0.0.0/8"),
     )
-    async with _running(choice, tmp_path) as found:
+    crm = SandboxCrm(tmp_path / "crm.db")
+    async with opened(choice, crm) as found:
         await eventually(lambda: ready(found), within=30)
         # RabbitMQ 3.10 notes a new quorum queue in a table that it saves a moment later: one that
         # is younger has no leader after a kill. Here all queues are new; in life none is.
         await SystemClock().sleep(timedelta(seconds=2))
         yield found
         assert found.state.failed is None
-
-
-@asynccontextmanager
-async def _running(choice: Choice, folder: Path) -> AsyncIterator[WholeMesh]:
-    crm, pbx = SandboxCrm(folder / "crm.db"), SandboxPbx(speed=20)
-    text = site_file(
-        crm_url=f"http://127.0.0.1:{await crm.start()}",
-        ami_port=await pbx.start(),
-        settle_s=0.1,
-    )
-    async with (
-        open_platform(choice, consumers=consumers()) as platform,
-        aiohttp.ClientSession() as session,
-    ):
-        key = await prepare(platform, text)
-        async with running(
-            [entry.build for entry in CATALOG.values()],
-            platform,
-            http=HttpSettings(port=0),
-            ops=OpsSettings(port=0),
-            drain=choice.mesh.drain,
-        ) as state:
-            yield WholeMesh(crm, pbx, platform, state, session, key)
-        await pbx.stop()
-        await crm.stop()
+    await crm.stop()
 
 
 def a_hook(call: str) -> dict[str, Any]:
