@@ -31,6 +31,7 @@ from shared.contracts.contacts import ContactResolved, ContactUnknown
 from shared.contracts.envelope import Message
 from shared.contracts.journal import CallJournaled, JournalFailed
 from shared.contracts.routing import CallRouted
+from shared.errors import Unavailable
 from shared.site.book import SiteBook
 
 log = structlog.get_logger(__name__)
@@ -66,6 +67,9 @@ router: Router[Deps] = Router("journal")
     JournalFailed,
 )
 async def take_event(deps: Deps, message: Message[Any]) -> None:
+    if not deps.site.loaded:
+        # Whether the call gets an entry cannot be known yet.
+        raise Unavailable("the sites are not loaded yet")
     record = await deps.calls.take(message, message.body.call_id)
     site = deps.site.site(message.tenant)
     if site is None:
@@ -81,7 +85,15 @@ async def take_event(deps: Deps, message: Message[Any]) -> None:
 
 @router.on(FetchCall)
 async def fetch_call(deps: Deps, message: Message[FetchCall]) -> CallRecord:
-    return await deps.calls.get(message.tenant, message.body.call_id)
+    record = await deps.calls.get(message.tenant, message.body.call_id)
+    site = deps.site.site(message.tenant)
+    known = {entry.connection: entry for entry in record.entries}
+    # Events tell only what became of an entry; how far it is, and why no further, its document.
+    for entry in await deps.entries.of_call(
+        record.call_id, [crm.name for crm in site.crm] if site else ()
+    ):
+        known[entry.connection] = entry.record()
+    return record.model_copy(update={"entries": tuple(known.values())})
 
 
 @router.on(ListCalls)

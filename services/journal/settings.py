@@ -19,13 +19,10 @@ class JournalSettings(Settings):
     write_within: Duration = Field(
         default=timedelta(seconds=10), description="Time for a CRM to take one entry."
     )
-    lease: Duration = Field(
-        default=timedelta(seconds=20),
-        description="How long a replica may hold an entry; after it another asks the CRM what "
-        "became of it. Longer than the time to write.",
-    )
-    attempts: Annotated[int, Field(ge=1)] = Field(
-        default=12, description="Tries of one entry before it is given up, as failed."
+    give_up_after: Duration = Field(
+        default=timedelta(days=7),
+        description="How long an entry is tried that a CRM does not take because it is away, "
+        "throttles or has to be connected again; then it has failed.",
     )
     retry_first: Duration = Field(
         default=timedelta(seconds=2), description="Wait after the first failed try; it doubles."
@@ -38,6 +35,6 @@ class JournalSettings(Settings):
         description="A call of which nothing was heard for so long has ended, and nobody told: "
         "its end is that of its last event.",
     )
-    at_once: Annotated[int, Field(ge=1, le=256)] = Field(
-        default=8, description="Entries on their way to CRMs at once, in one process."
+    at_once: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=4, description="Entries on their way to one CRM connection at once, per process."
     )

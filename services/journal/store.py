@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from collections.abc import Collection as Keys
+from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
+import structlog
 from pydantic import BaseModel, JsonValue
 
 from services.journal.domain import Seen, fold
+from services.journal.turns import Turns
 from shared.clock import Clock
-from shared.contracts.calls import CallEnded, CallPage, CallRecord, EntryState, ListCalls
+from shared.contracts.calls import (
+    CallEnded,
+    CallHeld,
+    CallPage,
+    CallRecord,
+    CallResumed,
+    CallRinging,
+    EntryRecord,
+    EntryState,
+    LegEnded,
+    ListCalls,
+)
 from shared.contracts.envelope import REGISTRY, Event, Message
-from shared.errors import Conflict, NotFound
+from shared.crm.port import JournalEntry
+from shared.errors import Conflict, Forbidden, NotFound, Unavailable
 from shared.ids import Name
 from shared.moments import Instant
 from shared.storage.port import (
@@ -26,8 +40,13 @@ from shared.storage.port import (
     every,
 )
 
-#: A call has some tens of events; what has more is a fault of its PBX and takes no more.
-MAX_EVENTS = 500
+log = structlog.get_logger(__name__)
+
+#: A queue that rings twenty phones in turn makes hundreds of events that say the same: past the
+#: first bound a call takes only what happens once, past the second only its end.
+MAX_REPEATS = 500
+MAX_EVENTS = 1000
+_REPEATS = (CallRinging, LegEnded, CallHeld, CallResumed)
 
 
 class StoredEvent(BaseModel):
@@ -64,6 +83,7 @@ class CallLog:
         self._calls = calls
         self._clock = clock
         self._silent_after = silent_after
+        self._turns = Turns()
 
     async def take(self, message: Message[Any], call_id: str) -> CallRecord:
         """Add an event to its call; the same event again changes nothing. Returns the call."""
@@ -77,11 +97,12 @@ class CallLog:
 
         def add(found: CallDocument | None) -> CallDocument | None:
             if found is not None and found.tenant != message.tenant:
-                raise Conflict(f"call {call_id} is another tenant's")
+                raise Forbidden(f"call {call_id} is another tenant's")
             events = found.events if found else ()
-            # One that is full still has an end.
-            full = len(events) >= MAX_EVENTS and not isinstance(message.body, CallEnded)
-            if full or any(known.id == event.id for known in events):
+            if any(known.id == event.id for known in events):
+                return None
+            if len(events) >= _bound(message.body):
+                log.warning("call_is_full", call_id=call_id, message_type=message.type)
                 return None
             together = (*events, event)
             record = fold(call_id, [_seen(one) for one in together])
@@ -99,7 +120,14 @@ class CallLog:
                 }
             )
 
-        document = await change(self._calls, call_id, add)
+        # One after the other: a group of phones makes many events of one call at once, and they
+        # would only push each other aside.
+        async with self._turns.of(call_id):
+            try:
+                document = await change(self._calls, call_id, add)
+            except Conflict as error:
+                # Other replicas were faster each time; the message's turn comes.
+                raise Unavailable(error.message) from error
         if document is None:
             raise NotFound(f"no call {call_id}")
         return document.record
@@ -138,10 +166,14 @@ class EntryDocument(Document):
     """
     ``key`` is ``call/connection``. ``due_at`` says when somebody must look at it next: to try,
     to find out what became of a try whose replica died, to tell the mesh. None: all is done.
+    ``content`` is what was sent: a try that may have come through is looked for, and repeated, as
+    it was, whatever is known of the call by then.
     """
 
     call_id: str
     connection: Name
+    wanted_at: Instant
+    content: JournalEntry | None = None
     state: EntryState = EntryState.DUE
     due_at: Instant | None
     attempts: int = 0
@@ -151,9 +183,20 @@ class EntryDocument(Document):
     contact_id: str | None = None
     reason: str | None = None
 
+    def record(self) -> EntryRecord:
+        return EntryRecord(
+            connection=self.connection,
+            state=self.state,
+            entry_id=self.entry_id,
+            attempts=self.attempts,
+            reason=self.reason,
+        )
+
 
 ENTRIES: CollectionSpec[EntryDocument] = CollectionSpec(
-    name="journal.entries", model=EntryDocument, indexes=(Index(fields=("due_at",)),)
+    name="journal.entries",
+    model=EntryDocument,
+    indexes=(Index(fields=("due_at",)), Index(fields=("state", "wanted_at"))),
 )
 
 
@@ -164,6 +207,7 @@ class EntryBook:
 
     async def want(self, tenant: str, call_id: str, connection: str, *, after: timedelta) -> bool:
         """Whether it is new."""
+        now = self._clock.now()
         try:
             await self._entries.add(
                 EntryDocument(
@@ -171,28 +215,52 @@ class EntryBook:
                     tenant=tenant,
                     call_id=call_id,
                     connection=connection,
-                    due_at=self._clock.now() + after,
+                    wanted_at=now,
+                    due_at=now + after,
                 )
             )
         except Conflict:
             return False
         return True
 
-    async def due(self, *, limit: int) -> Sequence[EntryDocument]:
+    async def due(self) -> AsyncIterator[EntryDocument]:
         """What somebody must look at now, longest waiting first."""
         now = self._clock.now() + timedelta(milliseconds=1)
-        page = await self._entries.page(Find(until={"due_at": now}, order_by="due_at", limit=limit))
-        return page.documents
+        async for entry in every(self._entries, Find(until={"due_at": now}, order_by="due_at")):
+            yield entry
 
-    async def next_due(self, *, besides: Keys[str] = ()) -> datetime | None:
-        """When something is due that is not among the keys *besides*; None: nothing is."""
-        limit = len(besides) + 1
-        page = await self._entries.page(Find(order_by="due_at", limit=limit))
-        return next((e.due_at for e in page.documents if e.key not in besides), None)
+    async def next_due(self, *, after: datetime) -> datetime | None:
+        """When the next one is due that is not due yet; None: there is none."""
+        page = await self._entries.page(Find(since={"due_at": after}, order_by="due_at", limit=1))
+        return page.documents[0].due_at if page.documents else None
+
+    async def in_state(self, state: EntryState) -> AsyncIterator[EntryDocument]:
+        """Oldest first."""
+        find = Find(equals={"state": state.value}, order_by="wanted_at")
+        async for entry in every(self._entries, find):
+            yield entry
+
+    async def retry(self, failed: EntryDocument) -> None:
+        """Send it after all, with all the time of a new one. Raises: Conflict."""
+        now = self._clock.now()
+        await self.move(failed, state=EntryState.DUE, wanted_at=now, due_at=now)
+
+    async def of_call(self, call_id: str, connections: Iterable[str]) -> list[EntryDocument]:
+        found = []
+        for name in connections:
+            with suppress(NotFound):
+                found.append(await self._entries.get(f"{call_id}/{name}"))
+        return found
 
     async def move(self, entry: EntryDocument, **changes: Any) -> EntryDocument:
         """Raises: Conflict when another replica was faster."""
         return await self._entries.replace(entry.model_copy(update=changes))
+
+
+def _bound(body: Event) -> int:
+    if isinstance(body, CallEnded):
+        return MAX_EVENTS + 1
+    return MAX_REPEATS if isinstance(body, _REPEATS) else MAX_EVENTS
 
 
 def _seen(event: StoredEvent) -> Seen:

@@ -1,16 +1,17 @@
 """
 Entries on their way into CRMs: one per call and CRM, whatever fails or dies in between.
 
-An entry is claimed by compare-and-set, with a lease. A try that ended without an answer, or whose
-replica died, *may* have come through: before the next one the CRM is asked, when its search has
-had the time to see it.
+An entry is claimed by compare-and-set, with a lease that is longer than a try may take. A try that
+ended without an answer, or whose replica died, *may* have come through: before the next one the
+CRM is asked, when its search has had the time to see it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from datetime import timedelta
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -31,8 +32,10 @@ from shared.errors import (
     NeedsReconnect,
     NotFound,
     PermanentError,
+    Rejected,
     Throttled,
     TransientError,
+    Unavailable,
 )
 from shared.ids import reference
 from shared.observe.metrics import Metrics
@@ -46,7 +49,10 @@ log = structlog.get_logger(__name__)
 #: How often the store is looked at for what other replicas left.
 _LOOK = timedelta(seconds=1)
 _SHORTEST = timedelta(milliseconds=2)
-_PAGE = 50
+#: By how much a claim outlasts the longest try: time to write down what became of it.
+_SPARE = timedelta(seconds=5)
+#: Due entries that one look goes through to find some whose connection has a place free.
+_LOOKED_THROUGH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +68,21 @@ class Tools:
     settings: JournalSettings
 
 
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """*found*: it was there already."""
+
+    entry_id: str
+    contact_id: str | None
+    found: bool = False
+
+
 class EntryWriter:
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
         self._wake = asyncio.Event()
-        self._in_hand: dict[str, asyncio.Task[None]] = {}
+        #: By the entry's key: whose place it takes, and the task.
+        self._in_hand: dict[str, tuple[tuple[str, str], asyncio.Task[None]]] = {}
 
     def wake(self) -> None:
         self._wake.set()
@@ -78,35 +94,43 @@ class EntryWriter:
                 self._wake.clear()
                 wait = _LOOK
                 try:
+                    looked_at = self._tools.clock.now()
                     await self._take_due()
-                    wait = await self._until_next_due()
+                    wait = await self._until_next_due(looked_at)
                 except TransientError as error:
                     log.warning("entries_not_read", error=error.message)
                 await self._rest(wait)
         finally:
             if self._in_hand:
                 await asyncio.wait(
-                    set(self._in_hand.values()),
+                    {task for _, task in self._in_hand.values()},
                     timeout=self._tools.settings.write_within.total_seconds(),
                 )
 
     async def _take_due(self) -> None:
-        for entry in await self._tools.entries.due(limit=_PAGE):
-            if len(self._in_hand) >= self._tools.settings.at_once:
-                return
-            if entry.key not in self._in_hand:
+        places = self._tools.settings.at_once
+        busy = Counter(connection for connection, _ in self._in_hand.values())
+        looked_through = 0
+        async for entry in self._tools.entries.due():
+            connection = (entry.tenant, entry.connection)
+            # A CRM that hangs holds up no other.
+            if entry.key not in self._in_hand and busy[connection] < places:
+                busy[connection] += 1
                 task = asyncio.create_task(self._look_at(entry), name=entry.key)
-                self._in_hand[entry.key] = task
+                self._in_hand[entry.key] = connection, task
                 task.add_done_callback(self._done)
+            looked_through += 1
+            if looked_through == _LOOKED_THROUGH:
+                return
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._in_hand.pop(task.get_name(), None)
+        del self._in_hand[task.get_name()]
         self._wake.set()
 
-    async def _until_next_due(self) -> timedelta:
+    async def _until_next_due(self, looked_at: datetime) -> timedelta:
         """Not over the look: another replica may leave something."""
-        found = await self._tools.entries.next_due(besides=self._in_hand)
-        if found is None or len(self._in_hand) >= self._tools.settings.at_once:
+        found = await self._tools.entries.next_due(after=looked_at)
+        if found is None:
             return _LOOK
         return min(_LOOK, max(found - self._tools.clock.now(), _SHORTEST))
 
@@ -127,74 +151,103 @@ class EntryWriter:
             connection=entry.connection,
         ):
             try:
-                if entry.state in {EntryState.SENT, EntryState.FAILED}:
-                    await self._tell(entry)
-                else:
-                    await self._tell(await self._try(await self._claim(entry)))
+                await self._go_on_with(entry)
             except Conflict:
                 pass  # another replica has it
             except MeshError as error:
                 # Store or bus are away; the entry is as it was and is looked at again.
                 log.warning("entry_put_off", error=error.message)
+                await self._tools.clock.sleep(_LOOK)
 
-    async def _claim(self, entry: EntryDocument) -> EntryDocument:
-        """Ours for the lease. One that is found claimed lost its replica in the middle."""
-        return await self._tools.entries.move(
-            entry,
-            state=EntryState.SENDING,
-            attempts=entry.attempts + 1,
-            maybe_sent=entry.maybe_sent or entry.state is EntryState.SENDING,
-            due_at=self._tools.clock.now() + self._tools.settings.lease,
-        )
+    async def _go_on_with(self, entry: EntryDocument) -> None:
+        match entry.state:
+            case EntryState.SENT | EntryState.FAILED:
+                await self._tell(entry)
+            case EntryState.SENDING:
+                # Its replica died, or lost the store, in the middle.
+                await self._put_off(entry, Unavailable("the try was broken off"), maybe_sent=True)
+            case EntryState.DUE:
+                await self._tell(await self._try(entry))
 
     async def _try(self, entry: EntryDocument) -> EntryDocument:
         """The entry as it is afterwards. Raises only for store and bus."""
         try:
             site, crm = self._where(entry)
-            record = await self._tools.calls.get(entry.tenant, entry.call_id)
             connector = self._tools.connections.connector(account_of(site, crm))
-            wanted = await self._entry(site, crm, record)
-            return await self._send(entry, connector, wanted)
+            content = entry.content if entry.maybe_sent else None
+            content = content or await self._content(entry, site, crm)
         except Conflict:
             raise
         except PermanentError as error:
             return await self._failed(entry, error)
+        except TransientError as error:
+            return await self._put_off(entry, error, maybe_sent=entry.maybe_sent)
+        claimed = await self._claim(entry, content)
+        try:
+            async with asyncio.timeout(self._longest_try.total_seconds()):
+                sent = await self._send(claimed, connector, content)
+        except PermanentError as error:
+            return await self._failed(claimed, error)
         except (Throttled, NeedsReconnect) as error:
             # The CRM said no: nothing was written.
-            return await self._put_off(entry, error, maybe_sent=entry.maybe_sent)
-        except TransientError as error:
-            return await self._put_off(entry, error, maybe_sent=True)
-
-    async def _send(
-        self, entry: EntryDocument, connector: JournalsCalls, wanted: JournalEntry
-    ) -> EntryDocument:
-        within = self._tools.settings.write_within
-        entry_id, found = None, False
-        if entry.maybe_sent:
-            entry_id = await connector.find_entry(wanted, within=within)
-            found = entry_id is not None
-        if entry_id is None:
-            entry_id = await connector.write_entry(wanted, within=within)
-        self._tools.metrics.count("callmesh_journal_entries_total", "found" if found else "sent")
-        log.info("entry_sent", entry_id=entry_id, found=found, attempts=entry.attempts)
+            return await self._put_off(claimed, error, maybe_sent=entry.maybe_sent)
+        except (TransientError, TimeoutError) as error:
+            lost = error if isinstance(error, TransientError) else Unavailable("no answer in time")
+            return await self._put_off(claimed, lost, maybe_sent=True)
+        outcome = "found" if sent.found else "sent"
+        self._tools.metrics.count("callmesh_journal_entries_total", outcome)
+        log.info("entry_sent", entry_id=sent.entry_id, found=sent.found, attempts=claimed.attempts)
         return await self._tools.entries.move(
-            entry,
+            claimed,
             state=EntryState.SENT,
-            entry_id=entry_id,
-            found=found,
-            contact_id=wanted.contact.contact_id if wanted.contact else None,
+            entry_id=sent.entry_id,
+            found=sent.found,
+            contact_id=sent.contact_id,
             reason=None,
             due_at=self._tools.clock.now(),
         )
 
+    @property
+    def _longest_try(self) -> timedelta:
+        """Looking for the entry, and writing it."""
+        return 2 * self._tools.settings.write_within
+
+    async def _claim(self, entry: EntryDocument, content: JournalEntry) -> EntryDocument:
+        """Ours until after the longest try."""
+        return await self._tools.entries.move(
+            entry,
+            state=EntryState.SENDING,
+            attempts=entry.attempts + 1,
+            content=content,
+            due_at=self._tools.clock.now() + self._longest_try + _SPARE,
+        )
+
+    async def _send(
+        self, entry: EntryDocument, connector: JournalsCalls, content: JournalEntry
+    ) -> _Sent:
+        within = self._tools.settings.write_within
+        contact_id = content.contact.contact_id if content.contact else None
+        if entry.maybe_sent:
+            entry_id = await connector.find_entry(content, within=within)
+            if entry_id is not None:
+                return _Sent(entry_id, contact_id, found=True)
+        try:
+            return _Sent(await connector.write_entry(content, within=within), contact_id)
+        except Rejected as error:
+            if content.contact is None and content.owner_id is None:
+                raise
+            # A contact that was deleted, an agent who left: the call took place all the same.
+            log.warning("entry_sent_without_links", error=error.message)
+        bare = replace(content, contact=None, owner_id=None)
+        return _Sent(await connector.write_entry(bare, within=within), None)
+
     async def _put_off(
         self, entry: EntryDocument, error: TransientError, *, maybe_sent: bool
     ) -> EntryDocument:
-        settings = self._tools.settings
-        reconnect = isinstance(error, NeedsReconnect)
-        if entry.attempts >= settings.attempts and not reconnect:
+        settings, now = self._tools.settings, self._tools.clock.now()
+        if now - entry.wanted_at >= settings.give_up_after:
             return await self._failed(entry, error)
-        doubled = settings.retry_first * (1 << min(entry.attempts - 1, 20))
+        doubled = settings.retry_first * (1 << min(max(entry.attempts - 1, 0), 20))
         wait = max(min(doubled, settings.retry_longest), error.retry_after or timedelta(0))
         if maybe_sent:
             wait = max(wait, self._settle(entry))
@@ -204,10 +257,8 @@ class EntryWriter:
             entry,
             state=EntryState.DUE,
             maybe_sent=maybe_sent,
-            # A lost grant waits for a person, who is not one of the tries.
-            attempts=entry.attempts - 1 if reconnect else entry.attempts,
             reason=error.message,
-            due_at=self._tools.clock.now() + wait,
+            due_at=now + wait,
         )
 
     async def _failed(self, entry: EntryDocument, error: MeshError) -> EntryDocument:
@@ -257,12 +308,16 @@ class EntryWriter:
         return site, crm
 
     def _settle(self, entry: EntryDocument) -> timedelta:
-        site, crm = self._where(entry)
+        try:
+            site, crm = self._where(entry)
+        except NotFound:
+            return timedelta(0)
         return self._tools.connections.connector(account_of(site, crm)).settle
 
-    async def _entry(self, site: Site, crm: CrmConnection, record: CallRecord) -> JournalEntry:
+    async def _content(self, entry: EntryDocument, site: Site, crm: CrmConnection) -> JournalEntry:
+        record = await self._tools.calls.get(entry.tenant, entry.call_id)
         extension = agent_of(record)
-        agent = site.agent_at(extension) if extension else None
+        agent = site.agent_at(extension, record.pbx) if extension else None
         if record.started_at is None or record.ended_at is None:
             raise NotFound("the call has not ended")
         return JournalEntry(

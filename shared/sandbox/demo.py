@@ -195,13 +195,14 @@ async def _journaled(api: MeshApi, linkedid: str, *, clock: Clock, say: Say) -> 
     identity = call_id(TENANT, PBX, linkedid)
     while True:
         record = await api.call(identity)
-        if record is not None and _is_done(record):
+        if record is not None and is_settled(record):
             say(f"entry  {record.outside_number}: {record.entries[0].entry_id}")
             return record
         await clock.sleep(_POLL)
 
 
-def _is_done(record: CallRecord) -> bool:
+def is_settled(record: CallRecord) -> bool:
+    """Whether its entry is in the CRM, or never will be."""
     return any(entry.state in {EntryState.SENT, EntryState.FAILED} for entry in record.entries)
 
 

@@ -62,20 +62,6 @@ async def test_an_entry_is_tried_until_the_crm_takes_it(mesh: WholeMesh) -> None
     assert len(mesh.crm.records("Calls")) == 1
 
 
-async def test_a_lost_grant_holds_the_entry_until_it_is_mended(mesh: WholeMesh) -> None:
-    mesh.crm.forget_tokens()
-    mesh.crm.faults = Faults(grant_revoked=True)
-    await mesh.pbx.play("answered", CAST)
-
-    def retried() -> bool:
-        return mesh.platform.metrics.value("callmesh_journal_entries_total", "retried") >= 2
-
-    await eventually(retried, within=20)
-    mesh.crm.faults = Faults()
-    await entry_state(mesh, EntryState.SENT)
-    assert len(mesh.crm.records("Calls")) == 1
-
-
 async def test_what_the_crm_refuses_is_failed_with_its_words(mesh: WholeMesh) -> None:
     mesh.crm.faults = Faults(fail_next=99, fail_status=400)
     await mesh.pbx.play("answered", CAST)

@@ -11,6 +11,7 @@ import pytest
 
 from shared.contracts.calls import CallRecord, Disposition, EntryState
 from shared.ids import call_id
+from shared.sandbox.demo import is_settled
 from shared.sandbox.people import USERS
 from shared.sandbox.recording import Cast
 from shared.sandbox.site import PBX, TENANT
@@ -32,7 +33,7 @@ async def the_record(mesh: WholeMesh, cast: Cast) -> CallRecord:
 
     async def settled() -> bool:
         record = await mesh.api.call(identity)
-        if record is not None and record.entries:
+        if record is not None and is_settled(record):
             found[:] = [record]
         return bool(found)
 
@@ -261,7 +262,7 @@ async def test_a_generic_pbx_reports_a_call_by_hooks(mesh: WholeMesh) -> None:
 
     async def journaled() -> bool:
         record = await mesh.api.call(identity)
-        return record is not None and bool(record.entries)
+        return record is not None and is_settled(record)
 
     await eventually(journaled)
     record = await mesh.api.call(identity)
@@ -280,7 +281,7 @@ async def test_a_malformed_hook_names_its_faults_and_publishes_nothing(mesh: Who
     )
     assert status == 422
     assert problem["code"] == "invalid_request"
-    assert {fault["where"] for fault in problem["errors"]} >= {"body.event.at", "body.event.what"}
+    assert {fault["where"] for fault in problem["errors"]} >= {"body.at", "body.what"}
     assert "sesame" not in str(problem)
     metrics = mesh.platform.metrics
     assert metrics.value("callmesh_http_requests_total", "/v1/hooks/{pbx}", "422") == 1
