@@ -20,7 +20,7 @@ from phonenumbers import PhoneNumberFormat
 _WITHHELD = frozenset(
     {"", "anonymous", "unknown", "<unknown>", "private", "restricted", "unavailable", "withheld"}
 )
-_NAMED_FORMATS = ("digits", "e164", "national", "international", "nsn")
+_NAMED_FORMATS = ("digits", "e164", "national", "national_digits", "international", "nsn")
 _PATTERN = re.compile(r"^[*() +./-]*\*[*() +./-]*$")
 #: ITU-T E.164 allows 15 digits; prefixes of a trunk come on top.
 MAX_DIGITS = 20
@@ -99,6 +99,11 @@ def same_number(one: str, other: str, region: str | None) -> bool:
     return first.digits == second.digits
 
 
+def is_region(text: str) -> bool:
+    """Whether it is an ISO 3166 country of which national numbers are known."""
+    return text in phonenumbers.SUPPORTED_REGIONS
+
+
 def valid_format(text: str) -> bool:
     """A named format, or a pattern in which each ``*`` is a digit: ``***-***-****``."""
     return text in _NAMED_FORMATS or bool(_PATTERN.fullmatch(text))
@@ -108,9 +113,10 @@ def spellings(number: PhoneNumber, formats: Iterable[str]) -> tuple[str, ...]:
     """
     The number in each of *formats* that fits it, without repeats, in their order.
 
-    ``digits``: as the PBX gave it. ``e164``, ``national``, ``international``, ``nsn`` (national
-    significant number, digits only): valid numbers only. A pattern fits a number of as many
-    digits as it has stars: the number as given, else its national significant number.
+    ``digits``: as the PBX gave it. ``e164``, ``national``, ``national_digits`` (with the trunk
+    zero where the country has one), ``international``, ``nsn`` (national significant number,
+    digits only): valid numbers only. A pattern fits a number of as many digits as it has stars:
+    the number as given, else its national significant number.
     """
     found: dict[str, None] = {}
     for wanted in formats:
@@ -137,9 +143,11 @@ def _spell(number: PhoneNumber, wanted: str) -> str | None:
 @lru_cache(maxsize=8192)
 def _valid_forms(e164: str) -> dict[str, str]:
     number = phonenumbers.parse(e164)
+    national = phonenumbers.format_number(number, PhoneNumberFormat.NATIONAL)
     return {
         "e164": e164,
-        "national": phonenumbers.format_number(number, PhoneNumberFormat.NATIONAL),
+        "national": national,
+        "national_digits": phonenumbers.normalize_digits_only(national),
         "international": phonenumbers.format_number(number, PhoneNumberFormat.INTERNATIONAL),
         "nsn": phonenumbers.national_significant_number(number),
     }

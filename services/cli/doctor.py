@@ -63,7 +63,11 @@ async def examine(platform: Platform) -> AsyncIterator[Finding]:
         yield Finding("sites", error.message)
         return
     if not platform.site.current:
-        yield Finding("sites", "there is no tenant yet; write a site file and `callmesh apply` it")
+        yield Finding(
+            "sites",
+            "there is no tenant yet; write a site file and `callmesh apply` it. If there should be "
+            "one: is this the folder (CALLMESH_DATA_DIR), or the database, of the running mesh?",
+        )
     connections = platform.crm_connections()
     for site in platform.site.current.values():
         for pbx in site.pbx:
@@ -111,7 +115,7 @@ async def _asterisk(site: Site, pbx: AsteriskPbx, platform: Platform) -> Finding
 
 async def _log_in(address: AmiAddress, clock: Clock) -> None:
     async with ami_session(address, wanted=(), clock=clock) as session:
-        # Needs the right `call` or `reporting`, which events need too.
+        # By the right `reporting`: how calls are caught up with after a lost connection.
         await session.list_action("CoreShowChannels")
 
 

@@ -9,12 +9,14 @@ from datetime import timedelta
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
+from services.catalog import CATALOG
 from services.cli.console import looking, out, run_async
 from shared.bus.port import DeadLetter, DeadLetters
-from shared.errors import ContractError
+from shared.errors import ContractError, NotFound
 
 
 def register(app: typer.Typer) -> None:
@@ -37,12 +39,14 @@ async def _letters() -> AsyncIterator[DeadLetters]:
 
 def list_letters(
     service: Annotated[str | None, typer.Option(help="Of one service only.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many at most.")] = 100,
 ) -> None:
     """List dead letters, oldest first."""
 
     async def work() -> list[DeadLetter]:
         async with _letters() as letters:
+            if service is not None and service not in CATALOG:
+                raise NotFound(f"there is no service {service}; there are: {', '.join(CATALOG)}")
             return list(await letters.list(service=service, limit=limit))
 
     found = run_async(work())
@@ -58,7 +62,7 @@ def list_letters(
             letter.type,
             letter.tenant or "?",
             str(letter.attempts),
-            letter.error,
+            escape(letter.error),
         )
     out.print(table)
 

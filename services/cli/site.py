@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.table import Table
 
 from services.cli.console import looking, out, run_async
-from shared.errors import BadSetting, ContractError
+from shared.errors import BadSetting, Conflict, ContractError, NotFound
+from shared.faults import faults_in
 from shared.http.auth import Scope
 from shared.moments import to_duration
 from shared.secrets import new_key as make_key
@@ -96,13 +98,23 @@ def issue(
 
     async def work() -> str:
         async with looking() as platform:
-            secret = await platform.keys.issue(
-                tenant=tenant,
-                name=name,
-                scopes=tuple(scope),
-                extension=extension,
-                expires_at=platform.clock.now() + lifetime if lifetime else None,
-            )
+            await platform.site.refresh()
+            if platform.site.site(tenant) is None:
+                raise NotFound(f"there is no tenant {tenant}; `callmesh apply` its site file first")
+            try:
+                secret = await platform.keys.issue(
+                    tenant=tenant,
+                    name=name,
+                    scopes=tuple(scope),
+                    extension=extension,
+                    expires_at=platform.clock.now() + lifetime if lifetime else None,
+                )
+            except ValidationError as error:
+                raise ContractError(faults_in(error)) from None
+            except Conflict:
+                raise Conflict(
+                    f"tenant {tenant} has a key {name}; revoke it, or take another name"
+                ) from None
         return secret.get_secret_value()
 
     typer.echo(run_async(work()))

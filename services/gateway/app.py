@@ -38,7 +38,7 @@ async def build(platform: Platform) -> AsyncIterator[Service]:
     )
     yield Service(
         name=NAME,
-        subscriptions=router.bind(Deps(screens, platform.clock)),
+        subscriptions=router.bind(Deps(screens, platform.site, platform.clock)),
         mounted=Mounted(routes.operations, deps),
         tasks=(spool.relay,),
     )

@@ -79,6 +79,7 @@ class _Pop:
     caller_number: str | None
     caller_name: str | None
     queue: str | None
+    answered: bool = False
 
 
 @dataclass(slots=True)
@@ -126,10 +127,13 @@ class PopBoard:
         return [(tenant, event) for event in told]
 
     def open_pops(self, tenant: str, extension: str) -> Iterator[AgentEvent]:
-        """What an agent's screen shows who connects now."""
+        """What an agent's screen shows who connects now: what rings, and the call he is in."""
         for (whose, call_id), call in self._calls.items():
             if whose == tenant and extension in call.pops:
-                yield _ringing_event(call_id, call, call.pops[extension])
+                pop = call.pops[extension]
+                yield _ringing_event(call_id, call, pop)
+                if pop.answered:
+                    yield _answered_event(call_id, extension)
 
     def _call(self, tenant: str, call_id: str, now: datetime) -> _Call:
         call = self._calls.setdefault((tenant, call_id), _Call(now))
@@ -149,6 +153,7 @@ class PopBoard:
         if extension in call.pops:
             # The same phone rings anew, and the end of its earlier leg is still on its way.
             call.pops[extension].leg_id = body.leg_id
+            call.pops[extension].answered = False
             return []
         pop = _Pop(body.leg_id, extension, body.caller.number, body.caller.name, body.queue)
         call.pops[extension] = pop
@@ -177,10 +182,10 @@ class PopBoard:
             return []
         told = []
         if winner in call.pops:
-            told.append(
-                AgentEvent(kind=AgentEventKind.ANSWERED, extension=winner, call_id=body.call_id)
-            )
-        losers = [other for other in call.pops if other != winner]
+            call.pops[winner].answered = True
+            told.append(_answered_event(body.call_id, winner))
+        # In a transfer the one who asks and the one who is asked are both in the call.
+        losers = [other for other, pop in call.pops.items() if other != winner and not pop.answered]
         told += [_closed(call, body.call_id, loser, LegOutcome.ELSEWHERE) for loser in losers]
         return told
 
@@ -241,6 +246,10 @@ def _ringing_event(call_id: str, call: _Call, pop: _Pop) -> AgentEvent:
         contact=call.contact,
         contact_known=call.contact_known,
     )
+
+
+def _answered_event(call_id: str, extension: str) -> AgentEvent:
+    return AgentEvent(kind=AgentEventKind.ANSWERED, extension=extension, call_id=call_id)
 
 
 def _closed(call: _Call, call_id: str, extension: str, reason: str) -> AgentEvent:

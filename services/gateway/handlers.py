@@ -12,11 +12,13 @@ from shared.contracts.calls import CallAnswered, CallEnded, CallRinging, LegEnde
 from shared.contracts.contacts import ContactResolved, ContactUnknown
 from shared.contracts.dialing import DialStateChanged
 from shared.contracts.envelope import Message
+from shared.site.book import SiteBook
 
 
 @dataclass(frozen=True, slots=True)
 class Deps:
     screens: Screens
+    site: SiteBook
     clock: Clock
 
 
@@ -34,4 +36,9 @@ router: Router[Deps] = Router("gateway")
     live=True,
 )
 async def show(deps: Deps, message: Message[Any]) -> None:
+    body, site = message.body, deps.site.site(message.tenant)
+    if isinstance(body, CallRinging) and body.callee.extension and site is not None:
+        extension = body.callee.extension
+        if site.agent_at(extension) and not site.agent_at(extension, body.pbx):
+            return  # the agent's number at another PBX is another phone
     deps.screens.take(message.tenant, message.body, at=message.occurred_at, now=deps.clock.now())

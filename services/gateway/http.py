@@ -174,13 +174,14 @@ async def dial_call(deps: HttpDeps, asked: DialCall) -> DialReceipt:
         pbx=wanted.pbx,
         expires_at=now + deps.dial_within,
     )
-    await deps.publisher.publish(order, tenant=caller.tenant, key=dial_id)
+    # First: an order that is refused for want of its note must not have been given.
     await deps.audit.note(
         tenant=caller.tenant,
         key_name=caller.key_name,
         action="dial",
         subject=f"dial {dial_id} from extension {wanted.extension}",
     )
+    await deps.publisher.publish(order, tenant=caller.tenant, key=dial_id)
     return DialReceipt(dial_id=dial_id, state=DialState.REQUESTED)
 
 

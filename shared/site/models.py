@@ -26,7 +26,7 @@ from shared.contracts.calls import Direction
 from shared.contracts.routing import Destination
 from shared.ids import Extension, Name, TenantId
 from shared.moments import Duration
-from shared.phone import valid_format
+from shared.phone import is_region, valid_format
 from shared.secrets import PREFIX, Sealed, SecretBox
 
 #: Keys and numbers that lead to a part of a site.
@@ -110,11 +110,10 @@ class AsteriskPbx(Part):
 
 
 class GenericPbx(Part):
-    """Any PBX that can send the documented JSON hook."""
+    """Any PBX that can send the documented JSON hook, and ask for routes by HTTP."""
 
     kind: Literal["generic"]
     name: Name
-    askers: tuple[IPvAnyNetwork, ...] = ()
 
 
 Pbx = Annotated[AsteriskPbx | GenericPbx, Field(discriminator="kind")]
@@ -158,7 +157,7 @@ class CrmConnection(Part):
         for text in formats:
             if not valid_format(text):
                 raise ValueError(
-                    f"{text!r} is neither digits, e164, national, international, "
+                    f"{text!r} is neither digits, e164, national, national_digits, international, "
                     "nsn nor a pattern such as ***-***-****"
                 )
         return formats
@@ -228,6 +227,14 @@ class Site(Part):
     agents: tuple[Agent, ...] = ()
     rules: tuple[RoutingRule, ...] = ()
 
+    @field_validator("region")
+    @classmethod
+    def region_is_a_country(cls, region: str | None) -> str | None:
+        if region is not None and not is_region(region):
+            meant = "; the United Kingdom is GB" if region == "UK" else ""
+            raise ValueError(f"{region} is no country code of ISO 3166{meant}")
+        return region
+
     @model_validator(mode="after")
     def references_lead_somewhere(self, info: ValidationInfo) -> Self:
         # A site file asks for the faults itself, to show each at its line.
@@ -245,8 +252,16 @@ class Site(Part):
     def crm_named(self, name: str) -> CrmConnection | None:
         return next((crm for crm in self.crm if crm.name == name), None)
 
-    def agent_at(self, extension: str) -> Agent | None:
-        return next((agent for agent in self.agents if agent.extension == extension), None)
+    def agent_at(self, extension: str, pbx: str | None = None) -> Agent | None:
+        """Who sits there; the phone of that number at another PBX than *pbx* is not his."""
+        return next(
+            (
+                agent
+                for agent in self.agents
+                if agent.extension == extension and (pbx is None or agent.pbx in {None, pbx})
+            ),
+            None,
+        )
 
     def rule_for(self, did: str) -> RoutingRule | None:
         wanted = did.lstrip("+")

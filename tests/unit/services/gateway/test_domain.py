@@ -79,7 +79,26 @@ class Watch:
 
     def shows(self, extension: str, tenant: str = "acme") -> list[str | None]:
         """The calls on the screen of who connects now."""
-        return [event.call_id for event in self.board.open_pops(tenant, extension)]
+        found = self.board.open_pops(tenant, extension)
+        return [event.call_id for event in found if event.kind is RINGING]
+
+
+# -- transfers and screens that come late -----------------------------------------------------
+
+
+def test_who_asks_for_a_transfer_keeps_the_pop_while_the_other_answers() -> None:
+    watch = Watch().take(ringing("101", "l1"), answered("101", "l1"))
+    watch.take(ringing("102", "l2"), answered("102", "l2"))
+
+    assert watch.words[-1] == "answered 102"
+    assert (watch.shows("101"), watch.shows("102")) == (["c1"], ["c1"])
+
+
+def test_a_screen_that_comes_in_the_middle_of_a_call_learns_that_it_was_answered() -> None:
+    watch = Watch().take(ringing(), answered(), ringing(call="c2", leg="l2"))
+
+    found = [(event.kind, event.call_id) for event in watch.board.open_pops("acme", "101")]
+    assert found == [(RINGING, "c1"), (ANSWERED, "c1"), (RINGING, "c2")]
 
 
 # -- one phone ------------------------------------------------------------------------------

@@ -348,21 +348,21 @@ def test_no_fault_shows_a_secret(sealing: Sealing) -> None:
     ("old", "new", "said"),
     [
         pytest.param(
-            "port: 5039", "prot: 5039", "tenants.0.pbx.0.prot: Extra inputs", id="an unknown key"
+            "port: 5039", "prot: 5039", "tenants.0.pbx.0.prot: unknown key", id="an unknown key"
         ),
         pytest.param(
-            "title: ACME Ltd", "titel: ACME Ltd", "tenants.0.titel: Extra inputs", id="in a tenant"
+            "title: ACME Ltd", "titel: ACME Ltd", "tenants.0.titel: unknown key", id="in a tenant"
         ),
         pytest.param(
             "        field: Tier\n",
             "        feld: Tier\n",
-            "tenants.0.rules.0.feld: Extra inputs",
+            "tenants.0.rules.0.feld: unknown key",
             id="in a rule",
         ),
         pytest.param(
             "          after: 1.5s",
             "          later: 1.5s",
-            "tenants.0.crm.0.journal.later: Extra inputs",
+            "tenants.0.crm.0.journal.later: unknown key",
             id="in a policy",
         ),
         pytest.param("port: 5039", "port: 99999", "tenants.0.pbx.0.port: ", id="a high port"),
