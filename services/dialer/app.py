@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
-from services.dialer.handlers import Deps, refused_by_pbx, router
+from services.dialer.handlers import Deps, give_up_unheard, refused_by_pbx, router
 from services.dialer.links import DialLinks
 from services.dialer.settings import DialerSettings
 from services.dialer.store import DIALS, DialBook
@@ -35,7 +36,11 @@ async def build(platform: Platform) -> AsyncIterator[Service]:
         metrics=platform.metrics,
         order_within=settings.order_within,
     )
-    yield Service(name=NAME, subscriptions=router.bind(deps), tasks=(links.run,))
+    yield Service(
+        name=NAME,
+        subscriptions=router.bind(deps),
+        tasks=(links.run, partial(give_up_unheard, deps)),
+    )
 
 
 ENTRY = Entry(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -25,7 +26,7 @@ from shared.contracts.dialing import (
     FetchDial,
 )
 from shared.contracts.envelope import Message
-from shared.errors import Conflict, Rejected, Unavailable
+from shared.errors import Conflict, Rejected, TransientError, Unavailable
 from shared.ids import call_id
 from shared.observe.metrics import Metrics
 from shared.pbx.asterisk.ami_wire import AmiMessage
@@ -34,6 +35,9 @@ from shared.site.models import AsteriskPbx, Site
 
 log = structlog.get_logger(__name__)
 
+#: What a PBX takes to say that it could not even begin to ring, and what ingest takes to tell it.
+_LATE = timedelta(seconds=5)
+_LOOK = timedelta(seconds=5)
 _FINAL = frozenset({DialState.ENDED, DialState.FAILED})
 
 
@@ -101,6 +105,26 @@ async def refused_by_pbx(deps: Deps, tenant: str, pbx: str, message: AmiMessage)
         await _fail(deps, document, refusal(message.get("Reason")))
 
 
+async def give_up_unheard(deps: Deps) -> None:
+    """
+    For ever. An order can be lost without a word: a phone that is not registered makes no call,
+    and the PBX's refusal went to a connection that was gone.
+    """
+    while True:
+        try:
+            async for document in deps.dials.unheard(of=deps.order_within + _LATE):
+                site = deps.site.site(document.tenant)
+                pbx = site.pbx_named(document.record.pbx or "") if site else None
+                rings = pbx.ring_agent if isinstance(pbx, AsteriskPbx) else timedelta(0)
+                due_at = (document.ordered_at or deps.clock.now()) + deps.order_within + rings
+                if deps.clock.now() > due_at + _LATE:
+                    log.warning("dial_unheard", tenant=document.tenant, dial_id=document.dial_id)
+                    await _give_up(deps, document)
+        except TransientError as error:
+            log.warning("unheard_dials_not_given_up", error=error.message)
+        await deps.clock.sleep(_LOOK)
+
+
 async def _order(deps: Deps, tenant: str, pbx: AsteriskPbx, document: DialDocument) -> None:
     record = document.record
     try:
@@ -133,13 +157,29 @@ async def _look_after(deps: Deps, document: DialDocument, ordered_at: datetime) 
         return
     if deps.clock.now() - ordered_at < deps.order_within:
         raise Unavailable(f"dial {document.dial_id} is with the PBX; looking again in a moment")
-    await _fail(deps, document, DialReason.INTERRUPTED)
+    await _give_up(deps, document)
+
+
+async def _give_up(deps: Deps, document: DialDocument) -> None:
+    """Nobody knows what became of it; a call that is seen after all will correct this."""
+
+    def next_step(record: DialRecord) -> DialStep | None:
+        unheard = record.state is DialState.REQUESTED
+        return (DialState.FAILED, DialReason.INTERRUPTED) if unheard else None
+
+    await _advance(deps, document, next_step)
 
 
 async def _fail(deps: Deps, document: DialDocument, reason: DialReason) -> None:
     def next_step(record: DialRecord) -> DialStep | None:
         return None if record.state in _FINAL else (DialState.FAILED, reason)
 
+    await _advance(deps, document, next_step)
+
+
+async def _advance(
+    deps: Deps, document: DialDocument, next_step: Callable[[DialRecord], DialStep | None]
+) -> None:
     changed = await deps.dials.advance(document.key, next_step)
     if changed is not None:
         await _tell(deps, changed)

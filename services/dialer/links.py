@@ -8,12 +8,13 @@ from datetime import timedelta
 import structlog
 
 from shared.clock import Clock
-from shared.errors import BadSetting, Rejected, Unavailable
+from shared.errors import Rejected, Unavailable
 from shared.pbx.asterisk.ami_client import AmiAddress
 from shared.pbx.asterisk.ami_wire import AmiMessage
 from shared.pbx.asterisk.link import AmiLink
 from shared.pbx.asterisk.tracker import CLICK_VARIABLE
 from shared.secrets import SecretBox
+from shared.site.addresses import ami_addresses
 from shared.site.book import SiteBook
 from shared.site.following import run_for_each
 from shared.site.models import AsteriskPbx
@@ -80,28 +81,19 @@ class DialLinks:
         except Unavailable as error:
             raise Unavailable(error.message, sent=True) from error
 
-    def _wanted(self) -> dict[tuple[str, str], AsteriskPbx]:
-        return {(tenant, pbx.name): pbx for tenant, pbx in self._site.asterisks()}
+    def _wanted(self) -> dict[tuple[str, str], AmiAddress]:
+        return ami_addresses(self._site, self._secrets)
 
-    async def _keep(self, key: tuple[str, str], pbx: AsteriskPbx) -> None:
+    async def _keep(self, key: tuple[str, str], address: AmiAddress) -> None:
         tenant, name = key
+        structlog.contextvars.bind_contextvars(service="dialer", tenant=tenant, pbx=name)
 
         async def on_event(message: AmiMessage) -> None:
             if message.get("Response") == "Failure":
                 await self._on_refusal(tenant, name, message)
 
-        try:
-            secret = self._secrets.open(pbx.secret)
-        except BadSetting as error:
-            log.error("pbx_not_usable", tenant=tenant, pbx=name, error=error.message)  # noqa: TRY400  no traceback
-            return
         link = self._links[key] = AmiLink(
-            AmiAddress(
-                host=pbx.host, port=pbx.port, username=pbx.username, secret=secret, tls=pbx.tls
-            ),
-            wanted=_WANTED,
-            clock=self._clock,
-            on_event=on_event,
+            address, wanted=_WANTED, clock=self._clock, on_event=on_event
         )
         try:
             await link.run()

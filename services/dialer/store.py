@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 
 from shared.clock import Clock
 from shared.contracts.dialing import DialNumber, DialRecord, DialState, DialStep
 from shared.errors import Conflict, NotFound
 from shared.moments import Instant
-from shared.storage.port import Collection, CollectionSpec, Document, Find, Index, change
+from shared.storage.port import Collection, CollectionSpec, Document, Find, Index, change, every
 
 
 class DialDocument(Document):
@@ -25,7 +25,10 @@ class DialDocument(Document):
 DIALS: CollectionSpec[DialDocument] = CollectionSpec(
     name="dialer.dials",
     model=DialDocument,
-    indexes=(Index(fields=("tenant", "dial_id"), unique=True),),
+    indexes=(
+        Index(fields=("tenant", "dial_id"), unique=True),
+        Index(fields=("record.state", "ordered_at")),
+    ),
     expires_by="expires_at",
 )
 
@@ -77,6 +80,17 @@ class DialBook:
         if not page.documents:
             raise NotFound(f"there is no dial {dial_id}")
         return page.documents[0]
+
+    def unheard(self, *, of: timedelta) -> AsyncIterator[DialDocument]:
+        """Orders that have been with their PBX for longer than *of* and came no further."""
+        return every(
+            self._dials,
+            Find(
+                equals={"record.state": DialState.REQUESTED},
+                until={"ordered_at": self._clock.now() - of},
+                order_by="ordered_at",
+            ),
+        )
 
     async def advance(
         self,

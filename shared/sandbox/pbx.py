@@ -33,6 +33,11 @@ _PHONES = frozenset({"101", "102", "103"})
 #: As the sample dialplan caps it.
 _ROUTE_WITHIN = timedelta(seconds=2.5)
 _AGI_LINE_BYTES = 4096
+#: What events and CoreShowChannels say of a channel alike.
+_SHOWN = (
+    *("Channel", "ChannelStateDesc", "CallerIDNum", "CallerIDName"),
+    *("ConnectedLineNum", "ConnectedLineName", "Exten", "Uniqueid", "Linkedid"),
+)
 _ESCAPED = re.compile(r"\\(.)")
 
 
@@ -43,6 +48,31 @@ class Played:
     name: str
     cast: Cast
     variables: dict[str, str] = field(default_factory=dict)
+
+
+class LiveChannels:
+    """The channels that there are, as CoreShowChannels lists them; by Uniqueid."""
+
+    def __init__(self) -> None:
+        self._items: dict[str, dict[str, str]] = {}
+
+    def __contains__(self, uniqueid: str) -> bool:
+        return uniqueid in self._items
+
+    def note(self, message: AmiMessage) -> None:
+        uniqueid = message.get("Uniqueid")
+        if message.event == "Newchannel":
+            self._items[uniqueid] = {}
+        elif message.event == "Hangup":
+            self._items.pop(uniqueid, None)
+        if (item := self._items.get(uniqueid)) is not None:
+            item.update({name: found for name in _SHOWN if (found := message.get(name))})
+            if message.event in {"BridgeEnter", "BridgeLeave"}:
+                inside = message.event == "BridgeEnter"
+                item["BridgeId"] = message.get("BridgeUniqueid") if inside else ""
+
+    def items(self) -> list[dict[str, str]]:
+        return list(self._items.values())
 
 
 class SandboxPbx:
@@ -58,10 +88,13 @@ class SandboxPbx:
         """*agi*: host, port and script of the FastAGI server that is asked."""
         self.agi = agi
         self.speed = speed
-        self._clock = clock or SystemClock()
+        self.clock = clock or SystemClock()
         self._server: asyncio.Server | None = None
         self._sessions: set[_Session] = set()
-        self._live: dict[str, str] = {}
+        self.channels = LiveChannels()
+        #: Actions that the manager user has no right to.
+        self.forbids: set[str] = set()
+        self.logins = 0
         self._originated: set[asyncio.Task[object]] = set()
         self._serial = 500
 
@@ -97,26 +130,20 @@ class SandboxPbx:
         return played
 
     async def _play(self, what: Recording, cast: Cast, played: Played) -> None:
-        began = self._clock.now()
+        began = self.clock.now()
         asked = timedelta(0)
         for number, step in enumerate(what.steps(cast)):
             due = began + asked + step.after / self.speed
-            wait = due - self._clock.now()
+            wait = due - self.clock.now()
             if wait > timedelta(0):
-                await self._clock.sleep(wait)
+                await self.clock.sleep(wait)
             message = step.message
-            self._note(message)
+            self.channels.note(message)
             self._tell(step.text)
             if number == 0 and message.get("ChannelStateDesc") == "Ring" and self.agi:
-                before = self._clock.now()
+                before = self.clock.now()
                 played.variables = await self._ask_route(message)
-                asked = self._clock.now() - before
-
-    def _note(self, message: AmiMessage) -> None:
-        if message.event == "Newchannel":
-            self._live[message.get("Uniqueid")] = message.get("Linkedid")
-        elif message.event == "Hangup":
-            self._live.pop(message.get("Uniqueid"), None)
+                asked = self.clock.now() - before
 
     def _tell(self, text: str) -> None:
         data = f"{text}\r\n\r\n".encode()
@@ -157,9 +184,6 @@ class SandboxPbx:
             self._sessions.discard(session)
             session.close()
 
-    def channels(self) -> list[dict[str, str]]:
-        return [{"Uniqueid": u, "Linkedid": linked} for u, linked in self._live.items()]
-
     def originate(self, action: AmiMessage) -> None:
         """
         Plays a recorded click-to-call: number …00 is busy, …99 is an agent who does not pick up,
@@ -167,7 +191,7 @@ class SandboxPbx:
         """
         phone = action.get("Channel").rpartition("/")[2]
         number, click = action.get("Exten"), action.get("ChannelId")
-        if phone not in _PHONES or click in self._live:
+        if phone not in _PHONES or click in self.channels:
             name = "originate_ami_unknown"
         elif number.endswith("00"):
             name = "originate_ami_customer_busy"
@@ -184,7 +208,7 @@ class SandboxPbx:
         """The call of an order whose reference is *click*: its ActionID and its channel's id."""
         self._serial += 1
         cast = Cast(
-            started_at=self._clock.now(),
+            started_at=self.clock.now(),
             serial=self._serial,
             dialled=number,
             phone=phone,
@@ -215,7 +239,7 @@ class _Session:
             self._answer(action, "Success", Challenge=self._challenge)
         elif name == "Login":
             self._login(action)
-        elif not self.logged_in:
+        elif not self.logged_in or name in self._pbx.forbids:
             self._answer(action, "Error", Message="Permission denied")
         elif name == "Ping":
             self._answer(action, "Success", Ping="Pong")
@@ -236,11 +260,12 @@ class _Session:
             self._writer.close()
             return
         self.logged_in = True
+        self._pbx.logins += 1
         self._answer(action, "Success", Message="Authentication accepted")
 
     def _show_channels(self, action: AmiMessage) -> None:
         self._answer(action, "Success", EventList="start", Message="Channels will follow")
-        channels = self._pbx.channels()
+        channels = self._pbx.channels.items()
         for channel in channels:
             self._send({"Event": "CoreShowChannel", "ActionID": action.action_id, **channel})
         self._send(

@@ -21,6 +21,7 @@ from shared.testing.waiting import eventually
 
 PING_EVERY = timedelta(seconds=10)
 LONGEST_WAIT = timedelta(seconds=30)
+MOST_WAITING = 20_000
 WANTED = frozenset({"Newchannel", "Newstate", "DialEnd", "Hangup", "Numbered"})
 
 #: What to answer to an action: blocks without their end; none means silence.
@@ -33,6 +34,11 @@ def success(action: AmiMessage, *more: str) -> str:
 
 def numbered(number: int) -> str:
     return f"Event: Numbered\r\nPrivilege: call,all\r\nNumber: {number}"
+
+
+def a_channel(uniqueid: str) -> AmiMessage:
+    ids = {"Uniqueid": (uniqueid,), "Linkedid": ("1.0",)}
+    return AmiMessage({"Event": ("Newchannel",), **ids})
 
 
 class ScriptedPbx:
@@ -199,7 +205,8 @@ async def test_a_list_answer_is_its_items(clock: ManualClock) -> None:
         ami_session(address, wanted=WANTED, clock=clock) as session,
     ):
         assert await session.list_action("CoreShowChannels") == []
-        pbx._live.update({"1.0": "1.0", "1.1": "1.0"})
+        for uniqueid in ("1.0", "1.1"):
+            pbx.channels.note(a_channel(uniqueid))
 
         channels = await session.list_action("CoreShowChannels")
 
@@ -429,6 +436,76 @@ async def test_a_link_comes_back_after_a_cut_and_says_so(clock: ManualClock) -> 
             assert while_away
             assert link.fault is None
             assert listener.told == ["connect", "connect"]
+
+
+async def test_a_connection_that_breaks_at_once_is_tried_less_and_less(clock: ManualClock) -> None:
+    """Logged in or not: who is thrown out after each login comes back ever more slowly."""
+    pbx = ScriptedPbx(Login=lambda action: [success(action)])
+    listener = Listener()
+    began = clock.now()
+    async with serving(pbx) as address:
+        link = a_link(address, listener, clock)
+        async with running(link):
+            for tries in range(1, 8):
+                await eventually(lambda tries=tries: len(listener.told) == tries)
+                pbx.cut()
+                await eventually(lambda: not link.connected and clock.sleepers == 1)
+                while len(listener.told) == tries:
+                    await clock.advance(timedelta(seconds=1))
+                    await eventually(
+                        lambda tries=tries: len(listener.told) > tries or clock.sleepers == 1
+                    )
+
+    # At least half of 0.5, 1, 2, 4, 8, 16 and 30 seconds.
+    assert clock.now() - began > timedelta(seconds=30)
+
+
+async def test_after_a_connection_that_held_the_next_is_tried_soon(clock: ManualClock) -> None:
+    pbx = ScriptedPbx()
+    listener = Listener()
+    async with serving(pbx) as address:
+        link = a_link(address, listener, clock)
+        async with running(link):
+            await eventually(lambda: link.connected)
+            for tries in range(2, 8):
+                for _ in range(7):
+                    await eventually(lambda: clock.sleepers == 1)
+                    await clock.advance(PING_EVERY)
+                pbx.cut()
+                await eventually(lambda: not link.connected and clock.sleepers == 1)
+                await clock.advance(timedelta(seconds=1))
+                await eventually(lambda tries=tries: len(listener.told) == tries)
+
+
+async def test_who_missed_events_is_told_to_look_again_once_it_has_caught_up(
+    clock: ManualClock,
+) -> None:
+    pbx = ScriptedPbx()
+    listener = Listener()
+    go_on = asyncio.Event()
+
+    async def on_event(message: AmiMessage) -> None:
+        await go_on.wait()
+        await listener.on_event(message)
+
+    async with serving(pbx) as address:
+        link = AmiLink(
+            address,
+            wanted=WANTED,
+            clock=clock,
+            on_event=on_event,
+            on_connect=listener.on_connect,
+        )
+        async with running(link):
+            await eventually(lambda: link.connected)
+            pbx.tell(*(numbered(n) for n in range(MOST_WAITING + 100)))
+            await link.action("Getvar", {}, within=timedelta(seconds=20))
+            go_on.set()
+            await eventually(lambda: listener.told[-1] == "connect" and len(listener.told) > 1)
+            pbx.tell(numbered(7))
+            await eventually(lambda: listener.told[-1] == "7")
+
+    assert listener.told.count("connect") == 2
 
 
 async def test_after_a_refused_login_a_link_tries_no_more(clock: ManualClock) -> None:

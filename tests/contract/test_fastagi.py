@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
-from shared.errors import Unavailable
+from shared.errors import Forbidden, Unavailable
 from shared.pbx.asterisk.fastagi import AgiAnswer, AgiQuestion, FastAgiServer
 from shared.sandbox.pbx import ask_route
 from shared.testing.waiting import eventually
@@ -284,6 +285,24 @@ async def test_a_peer_may_go_away_in_the_middle_of_a_line() -> None:
             await peer.writer.drain()
 
         await assert_serves(port)
+
+
+@pytest.mark.parametrize("by", ["its address", "its question"])
+async def test_who_may_not_ask_is_refused_in_the_log(by: str) -> None:
+    async def refuse(_: AgiQuestion) -> AgiAnswer:
+        raise Forbidden("127.0.0.1 asked for 'route/acme/other'")
+
+    server = FastAgiServer(refuse, may_ask=lambda _: by == "its question")
+    port = await server.start("127.0.0.1", 0)
+    with capture_logs() as logs:
+        async with connected(port) as peer:
+            peer.say(*ENVIRONMENT, "")
+            await peer.hears()
+            peer.say("200 result=1 (1.0)")
+            assert await peer.hears() == ""
+        await server.stop(drain=timedelta(seconds=1))
+
+    assert [(line["event"], line["peer"]) for line in logs] == [("agi_refused", "127.0.0.1")]
 
 
 async def test_probes_that_connect_and_go_leave_the_server_serving() -> None:

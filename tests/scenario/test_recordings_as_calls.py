@@ -23,6 +23,7 @@ _ROWS = [
     if line.startswith("| ")
 ]
 COLUMNS, *CALLS = _ROWS
+WITH_CALLS = sorted({row[0] for row in CALLS})
 WITHOUT_CALL = re.findall(
     r"^- `(\w+)`:", _TEXT.partition("Recordings without a call:")[2], re.MULTILINE
 )
@@ -30,7 +31,7 @@ WITHOUT_CALL = re.findall(
 
 def replayed(name: str) -> list[Sighting]:
     tracker = CallTracker(
-        tenant="acme", pbx="main", trunks=["trunk"], extensions=["101", "102", "103"]
+        tenant="acme", pbx="main", trunks=["trunk", "trunk2"], extensions=["101", "102", "103"]
     )
     now = datetime(2026, 1, 1, tzinfo=UTC)
     found = []
@@ -82,13 +83,11 @@ def _seconds(length: timedelta) -> str:
     return f"{length.total_seconds():.1f}"
 
 
-@pytest.mark.parametrize("row", CALLS, ids=[row[0] for row in CALLS])
-def test_a_recording_adds_up_to_its_row(row: list[str]) -> None:
-    name = row[0]
-
+@pytest.mark.parametrize("name", WITH_CALLS)
+def test_a_recording_adds_up_to_its_rows(name: str) -> None:
     found = [dict(zip(COLUMNS, as_row(name, call), strict=True)) for call in calls_of(name)]
 
-    assert found == [dict(zip(COLUMNS, row, strict=True))]
+    assert found == [dict(zip(COLUMNS, row, strict=True)) for row in CALLS if row[0] == name]
 
 
 @pytest.mark.parametrize("name", WITHOUT_CALL)
@@ -96,7 +95,7 @@ def test_a_recording_without_a_call_makes_none(name: str) -> None:
     assert calls_of(name) == []
 
 
-def test_every_recording_is_in_the_table_once() -> None:
+def test_every_recording_is_in_the_table() -> None:
     names = [path.name.removesuffix(".ami.txt") for path in RECORDINGS.glob("*.ami.txt")]
 
-    assert sorted([row[0] for row in CALLS] + WITHOUT_CALL) == sorted(names)
+    assert sorted(WITH_CALLS + WITHOUT_CALL) == sorted(names)

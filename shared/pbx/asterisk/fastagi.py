@@ -17,7 +17,7 @@ from datetime import timedelta
 
 import structlog
 
-from shared.errors import ContractError, MeshError, Unavailable
+from shared.errors import ContractError, Forbidden, MeshError, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +47,7 @@ class AgiQuestion:
 
 #: Channel variables to set; the dialplan reads them.
 AgiAnswer = Mapping[str, str]
+#: Raises Forbidden for who may not ask this.
 Decide = Callable[[AgiQuestion], Awaitable[AgiAnswer]]
 
 
@@ -86,6 +87,8 @@ class FastAgiServer:
         self._sessions.add(task)
         try:
             await self._serve(_Dialogue(reader, writer), peer)
+        except Forbidden as error:
+            log.warning("agi_refused", peer=peer, error=error.message)
         except (MeshError, OSError, asyncio.IncompleteReadError, ValueError) as error:
             # The call goes on: an AGI that ends without a word leaves the dialplan its default.
             log.warning("agi_broken_off", peer=peer, error=str(error))

@@ -18,6 +18,8 @@ log = structlog.get_logger(__name__)
 
 _FIRST_WAIT = timedelta(milliseconds=500)
 _LONGEST_WAIT = timedelta(seconds=30)
+#: A connection that held for so long was a good one: the next is tried soon.
+_STEADY = timedelta(minutes=1)
 
 OnEvent = Callable[[AmiMessage], Awaitable[None]]
 OnConnect = Callable[[AmiSession], Awaitable[None]]
@@ -25,7 +27,8 @@ OnConnect = Callable[[AmiSession], Awaitable[None]]
 
 class AmiLink:
     """
-    Run :meth:`run` as a task. *on_connect* comes before the first event of each session.
+    Run :meth:`run` as a task. *on_connect* comes before the first event of each session, and
+    again when events had to be dropped: its reader has missed something.
 
     ``fault`` says why there is no connection; after a refused login it stays, and nothing more
     is tried: a new link is made when the configuration changes.
@@ -56,11 +59,11 @@ class AmiLink:
         """For ever; ends only by cancellation."""
         wait = _FIRST_WAIT
         while True:
+            began = self._clock.now()
             try:
                 async with ami_session(
                     self._address, wanted=self._wanted, clock=self._clock
                 ) as session:
-                    wait = _FIRST_WAIT
                     await self._serve(session)
             except LoginRefused as error:
                 self.fault = error.message
@@ -69,6 +72,8 @@ class AmiLink:
             except MeshError as error:
                 self.fault = error.message
                 log.warning("ami_away", host=self._address.host, error=error.message)
+            if self._clock.now() - began >= _STEADY:
+                wait = _FIRST_WAIT
             # Between half and the whole, so that replicas do not come back in step.
             await self._clock.sleep(wait * random.uniform(0.5, 1))
             wait = min(wait * 2, _LONGEST_WAIT)
@@ -88,9 +93,9 @@ class AmiLink:
 
     async def _serve(self, session: AmiSession) -> None:
         self.fault = None
+        dropped = 0
         try:
-            if self._on_connect is not None:
-                await self._on_connect(session)
+            await self._connected(session)
             # After the resync: until then nothing may be asked over this session.
             self._session = session
             async for event in session.events():
@@ -99,7 +104,13 @@ class AmiLink:
                 except Exception:
                     # One event that cannot be read must not end the reading of all others.
                     log.exception("ami_event_failed", ami_event=event.event)
+                if session.dropped > dropped and not session.waiting_events:
+                    log.error("ami_events_dropped", dropped=session.dropped - dropped)
+                    dropped = session.dropped
+                    await self._connected(session)
         finally:
             self._session = None
-            if session.dropped:
-                log.error("ami_events_dropped", dropped=session.dropped)
+
+    async def _connected(self, session: AmiSession) -> None:
+        if self._on_connect is not None:
+            await self._on_connect(session)

@@ -15,23 +15,16 @@ What is built on was measured on Asterisk 16 and 22 (see docs/explanation/asteri
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from shared.contracts.calls import (
-    CallAnswered,
-    CallEnded,
-    CallEvent,
     CallHeld,
     CallQueued,
     CallResumed,
-    CallRinging,
-    CallStarted,
     CallTransferred,
     Direction,
-    LegEnded,
-    LegOutcome,
     Party,
     RecordingReady,
     TransferKind,
@@ -45,7 +38,7 @@ from shared.pbx.asterisk.channels import (
     Kind,
     bounded,
     endpoint_of,
-    outcome_by_cause,
+    is_errand,
     shown,
 )
 from shared.pbx.asterisk.live import LiveCall, LiveLeg
@@ -59,6 +52,8 @@ _RECORDING_VARIABLE = "MIXMONITOR_FILENAME"
 _FAR_OFF = timedelta(days=1)
 #: What follows the last leg of a call follows it by less than this.
 _LINGER = timedelta(milliseconds=200)
+#: A parking lot is one bridge of all who wait in it; nobody there hears another.
+_WAITING = "holding_bridge"
 
 
 class CallTracker:
@@ -69,8 +64,8 @@ class CallTracker:
     ) -> None:
         self._tenant = tenant
         self._pbx = pbx
-        self._trunks = frozenset(trunks)
-        self._extensions = frozenset(extensions)
+        self.know(trunks=trunks, extensions=extensions)
+        #: By Linkedid; a call that was joined to another leads there.
         self._calls: dict[str, LiveCall] = {}
         self._legs: dict[str, LiveLeg] = {}
         self._bridges: dict[str, set[str]] = {}
@@ -82,12 +77,16 @@ class CallTracker:
             "Newchannel": self._new_channel,
             "Newstate": self._new_state,
             "DialBegin": self._dial_begin,
+            "DialState": self._dial_state,
             "DialEnd": self._dial_end,
             "BridgeEnter": self._bridge_enter,
             "BridgeLeave": self._bridge_leave,
+            "Pickup": self._pickup,
+            "UnParkedCall": self._retrieval,
             "HangupRequest": self._hangup_request,
             "Hangup": self._hangup,
             "QueueCallerJoin": self._queue_join,
+            "QueueCallerLeave": self._queue_leave,
             "QueueCallerAbandon": self._queue_abandon,
             "Hold": self._hold,
             "Unhold": self._unhold,
@@ -104,12 +103,17 @@ class CallTracker:
 
     @property
     def live_calls(self) -> int:
-        return len(self._calls)
+        return len(set(self._calls.values()))
+
+    def know(self, *, trunks: Collection[str], extensions: Collection[str]) -> None:
+        """From now on; a leg stays what it was when it came."""
+        self._trunks = frozenset(trunks)
+        self._extensions = frozenset(extensions)
 
     def feed(self, message: AmiMessage, *, now: datetime) -> list[Sighting]:
         """*now* is by our clock: for waiting, and for a PBX without ``timestampevents``."""
         reader = self._readers.get(message.event)
-        if reader is None:
+        if reader is None or is_errand(message.get("Channel")):
             return []
         message = bounded(message)
         at = _stamp(message, now)
@@ -125,14 +129,21 @@ class CallTracker:
         self._close_calls()
         return self._taken()
 
-    def resync(self, live: Collection[str], *, now: datetime) -> list[Sighting]:
+    def resync(self, channels: Iterable[AmiMessage], *, now: datetime) -> list[Sighting]:
         """
-        After a gap: of the legs that are not among *live* (Uniqueids of CoreShowChannels) the
-        end was missed; they end now.
+        After a gap: *channels* are the items of CoreShowChannels. Who rings, was answered or is
+        gone by now, and nobody told, does so now: when it was, nobody knows. Calls that began in
+        the gap stay unknown.
         """
         self._now, at = now, now + self._ahead
-        for leg in [leg for u, leg in self._legs.items() if not leg.gone and u not in live]:
-            self._leg_gone(leg, at, cause=None)
+        items = {item.get("Uniqueid"): bounded(item) for item in channels}
+        for item in items.values():
+            self._follow(item, at)
+            self._catch_up(item, at)
+        self._bridge_anew(items.values(), at)
+        for leg in [leg for u, leg in self._legs.items() if not leg.gone and u not in items]:
+            slower = leg.offered and not leg.answered and leg.call.answered
+            self._leg_gone(leg, at, cause=ANSWERED_ELSEWHERE if slower else None)
         self._now += _LINGER
         self._close_calls()
         return self._taken()
@@ -145,26 +156,53 @@ class CallTracker:
             return Kind.LOCAL
         return Kind.TRUNK if endpoint in self._trunks else Kind.PHONE
 
-    def _party(self, leg: LiveLeg) -> Party:
-        if leg.kind is Kind.TRUNK:
-            return Party(number=leg.number)
-        return Party(extension=leg.endpoint)
+    def _named(self, target: str) -> Party:
+        inside = target in self._extensions or not target.lstrip("+").isdigit() or len(target) <= 5  # noqa: PLR2004  extensions are short
+        return Party(extension=target) if inside else Party(number=target)
+
+    # -- calls that become one ---------------------------------------------------------------
 
     def _follow(self, message: AmiMessage, at: datetime) -> None:
         """A leg whose Linkedid changed has joined another call."""
-        leg = self._legs.get(message.get("Uniqueid"))
-        linkedid = message.get("Linkedid")
+        leg, linkedid = self._legs.get(message.get("Uniqueid")), message.get("Linkedid")
         if leg is None or not linkedid or leg.call.linkedid == linkedid:
             return
-        target = self._calls.get(linkedid)
-        if target is None:
-            return
+        if (call := self._calls.get(linkedid)) is not None:
+            self._join(leg, call, at)
+        else:
+            leg.call.merged = True  # with one whose beginning we did not see
+
+    def _join(self, leg: LiveLeg, call: LiveCall, at: datetime) -> None:
         source = leg.call
-        source.move(leg, target)
-        if leg.answered and leg.kind is Kind.PHONE:
-            self._tell_answered(leg, at)  # the other call's answer is not this one's
+        if call is source or call in leg.left:
+            return
+        if source.leads_outside and leg is source.outside and call.direction is Direction.INTERNAL:
+            self._absorb(call, source, at)
+            return
+        source.give(leg, call, at)
         if source.is_over:
             source.begin_to_close(at, self._now)
+
+    def _absorb(self, inner: LiveCall, outer: LiveCall, at: datetime) -> None:
+        """
+        Somebody from outside was joined to an older call between two of our phones. Asterisk goes
+        on under the older Linkedid; for us the call that goes on is the one with the outside.
+        """
+        for leg in [leg for leg in inner.legs.values() if not leg.gone]:
+            inner.give(leg, outer, at)
+        inner.ended_at, inner.cause = at, None  # nobody hung it up
+        self._close(inner)
+        self._calls[inner.linkedid] = outer
+
+    def _take_over(self, taker: str, other: str, at: datetime) -> None:
+        """A phone that was not dialled takes a call: the Uniqueids of it and of a leg there."""
+        leg, known = self._legs.get(taker), self._legs.get(other)
+        if leg is None or known is None:
+            return
+        self._join(leg, known.call, at)
+        if leg is not leg.call.first:
+            leg.offered = True
+            leg.call.answer(leg, at)
 
     # -- events ------------------------------------------------------------------------------
 
@@ -177,7 +215,9 @@ class CallTracker:
         if call is None:
             if uniqueid != linkedid:
                 return  # we came in the middle of this call
-            call = LiveCall(linkedid, at, exten=message.get("Exten"))
+            identity = call_id(self._tenant, self._pbx, linkedid)
+            exten = message.get("Exten")
+            call = LiveCall(identity, self._pbx, linkedid, at, exten, self._out)
             self._calls[linkedid] = call
         leg = LiveLeg(uniqueid, endpoint_of(channel)[1], self._kind(channel), call)
         call.legs[uniqueid] = self._legs[uniqueid] = leg
@@ -187,7 +227,7 @@ class CallTracker:
             leg.number = shown(message.get("CallerIDNum"))
             leg.name = shown(message.get("CallerIDName"))
             if leg.kind is Kind.TRUNK and not call.originated:
-                self._start(call, Direction.INBOUND, dialled=call.exten)
+                call.start(Direction.INBOUND, dialled=call.exten)
 
     def _new_state(self, message: AmiMessage, at: datetime) -> None:
         leg = self._legs.get(message.get("Uniqueid"))
@@ -203,42 +243,43 @@ class CallTracker:
             inside = caller.number in self._extensions
             direction = Direction.INTERNAL if inside else Direction.OUTBOUND
             if caller.number is not None:
-                self._start(call, direction, dialled=caller.number)
-        if leg.rang:
-            return
-        leg.rang = True
-        if leg.kind is Kind.TRUNK and leg.number is None:
-            leg.number = shown(message.get("CallerIDNum"))  # it rings before it is dialled
-        self._emit(
-            call,
-            at,
-            f"ringing/{leg.uniqueid}",
-            CallRinging(
-                **self._base(call),
-                leg_id=leg.uniqueid,
-                callee=self._party(leg),
-                caller=caller,
-                queue=call.queue,
-                own_phone=leg is call.first,
-            ),
-        )
+                call.start(direction, dialled=caller.number)
+        call.ring(leg, at, caller=caller)
 
-    def _dial_begin(self, message: AmiMessage, at: datetime) -> None:
+    def _dial_begin(self, message: AmiMessage, _: datetime) -> None:
         leg = self._legs.get(message.get("DestUniqueid"))
-        if leg is None or leg is leg.call.first:
-            return
+        if leg is not None:
+            # ``+447700900777@trunk``, ``trunk/+447700900777``, ``trunk/sip:+447700900777@host``.
+            dialled = message.get("DialString").partition("@")[0].rpartition("/")[2]
+            self._offer(leg, number=shown(dialled.removeprefix("sip:")))
+
+    def _offer(self, leg: LiveLeg, *, number: str | None) -> None:
+        """The leg is dialled; *number* is the one that the line outside is asked for."""
         call = leg.call
+        if leg is call.first or leg.kind is Kind.LOCAL:
+            return  # a Local channel is plumbing: what it dials in turn says what the call is
         leg.offered = True
         if leg.kind is Kind.TRUNK:
-            # ``+447700900777@trunk`` or ``trunk/+447700900777``.
-            dialled = message.get("DialString")
-            number = dialled.partition("@")[0] if "@" in dialled else dialled.rpartition("/")[2]
-            leg.number = shown(number) or call.exten
-            call.outside = call.outside or (leg if not self._is_inbound(call) else None)
-        direction = Direction.OUTBOUND if leg.kind is Kind.TRUNK else Direction.INTERNAL
-        # An order without a caller id: the agent's phone did not show whom it will dial.
-        ordered = (leg.number or leg.endpoint) if call.originated else None
-        self._start(call, direction, dialled=ordered or call.exten)
+            # Without the prefix that gets an outside line.
+            leg.number = number or call.exten
+            call.start(Direction.OUTBOUND, dialled=leg.number)
+            if leg.rang_early is not None:
+                call.ring(leg, leg.rang_early[0], caller=leg.rang_early[1])
+        else:
+            # An order without a caller id: the agent's phone did not show whom it will dial.
+            dialled = leg.endpoint if call.originated else call.exten
+            call.start(Direction.INTERNAL, dialled=dialled)
+
+    def _dial_state(self, message: AmiMessage, at: datetime) -> None:
+        """Where a carrier plays the tone itself (183), this is all that is seen of the ringing."""
+        leg = self._legs.get(message.get("DestUniqueid"))
+        if leg is None or leg.kind is not Kind.TRUNK or message.get("DialStatus") != "PROGRESS":
+            return
+        caller = Party(
+            number=shown(message.get("DestConnectedLineNum")),
+            name=shown(message.get("DestConnectedLineName")),
+        )
+        leg.call.ring(leg, at, caller=caller)
 
     def _dial_end(self, message: AmiMessage, at: datetime) -> None:
         leg = self._legs.get(message.get("DestUniqueid"))
@@ -246,9 +287,17 @@ class CallTracker:
             return
         status = message.get("DialStatus")
         if status == "ANSWER":
-            self._answered(leg, at)
+            # After a pickup it names the phone that took the call, perhaps before Pickup does.
+            self._take_over(leg.uniqueid, message.get("Uniqueid"), at)
+            leg.call.answer(leg, at)
         elif status in BY_DIAL_STATUS and not leg.answered:
-            self._leg_over(leg, at, BY_DIAL_STATUS[status])
+            leg.call.leg_over(leg, at, BY_DIAL_STATUS[status])
+
+    def _pickup(self, message: AmiMessage, at: datetime) -> None:
+        self._take_over(message.get("Uniqueid"), message.get("TargetUniqueid"), at)
+
+    def _retrieval(self, message: AmiMessage, at: datetime) -> None:
+        self._take_over(message.get("RetrieverUniqueid"), message.get("ParkeeUniqueid"), at)
 
     def _bridge_enter(self, message: AmiMessage, at: datetime) -> None:
         self._bridge(message, at, enters=True)
@@ -263,9 +312,11 @@ class CallTracker:
             members.add(uniqueid)
         else:
             members.discard(uniqueid)
+        talk = len(members) > 1 and message.get("BridgeTechnology") != _WAITING
         for member in {*members, uniqueid}:
             if (leg := self._legs.get(member)) is not None:
-                leg.call.talk(leg, at, together=member in members and len(members) > 1)
+                leg.together = talk and member in members
+                leg.call.count_talk(at)
         if not members:
             del self._bridges[bridge]
 
@@ -283,17 +334,14 @@ class CallTracker:
         leg = self._legs.get(message.get("Uniqueid"))
         if leg is None:
             return
-        leg.call.queue = message.get("Queue")
-        self._emit(
-            leg.call,
-            at,
-            f"queued/{leg.call.queue}/{at.isoformat()}",
-            CallQueued(
-                **self._base(leg.call),
-                queue=leg.call.queue,
-                position=_whole(message.get("Position")),
-            ),
-        )
+        queue = leg.call.queue = message.get("Queue")
+        position = _whole(message.get("Position"))
+        key = f"queued/{queue}/{at.isoformat()}"
+        leg.call.tell(at, key, CallQueued, queue=queue, position=position)
+
+    def _queue_leave(self, message: AmiMessage, _: datetime) -> None:
+        if (leg := self._legs.get(message.get("Uniqueid"))) is not None:
+            leg.call.queue = None
 
     def _queue_abandon(self, message: AmiMessage, _: datetime) -> None:
         if (leg := self._legs.get(message.get("Uniqueid"))) is not None:
@@ -303,15 +351,16 @@ class CallTracker:
         if (leg := self._legs.get(message.get("Uniqueid"))) is not None:
             leg.holds = True
             leg.call.count_talk(at)
-            body = CallHeld(**self._base(leg.call), leg_id=leg.uniqueid)
-            self._emit(leg.call, at, f"held/{leg.uniqueid}/{at.isoformat()}", body)
+            key = f"held/{leg.uniqueid}/{at.isoformat()}"
+            leg.call.tell(at, key, CallHeld, leg_id=leg.uniqueid)
 
     def _unhold(self, message: AmiMessage, at: datetime) -> None:
-        if (leg := self._legs.get(message.get("Uniqueid"))) is not None:
+        leg = self._legs.get(message.get("Uniqueid"))
+        if leg is not None and leg.holds:  # a transfer says it of all phones
             leg.holds = False
             leg.call.count_talk(at)
-            body = CallResumed(**self._base(leg.call), leg_id=leg.uniqueid)
-            self._emit(leg.call, at, f"resumed/{leg.uniqueid}/{at.isoformat()}", body)
+            key = f"resumed/{leg.uniqueid}/{at.isoformat()}"
+            leg.call.tell(at, key, CallResumed, leg_id=leg.uniqueid)
 
     def _blind_transfer(self, message: AmiMessage, at: datetime) -> None:
         leg = self._legs.get(message.get("TransfererUniqueid"))
@@ -343,8 +392,8 @@ class CallTracker:
         )
 
     def _transferred(self, leg: LiveLeg, at: datetime, kind: TransferKind, to: Party) -> None:
-        body = CallTransferred(**self._base(leg.call), kind=kind, by=self._party(leg), to=to)
-        self._emit(leg.call, at, f"transferred/{leg.uniqueid}/{to.label}", body)
+        key = f"transferred/{leg.uniqueid}/{to.label}"
+        leg.call.tell(at, key, CallTransferred, kind=kind, by=leg.party, to=to)
 
     def _message_waiting(self, message: AmiMessage, _: datetime) -> None:
         leg = self._legs.get(message.get("Uniqueid"))
@@ -357,86 +406,47 @@ class CallTracker:
         if leg is None or not file or file in leg.call.recordings:
             return
         leg.call.recordings.add(file)
-        body = RecordingReady(**self._base(leg.call), recording=file)
-        self._emit(leg.call, at, f"recording/{file}", body)
+        leg.call.tell(at, f"recording/{file}", RecordingReady, recording=file)
 
-    # -- what follows from them --------------------------------------------------------------
+    # -- after a gap -------------------------------------------------------------------------
 
-    def _start(self, call: LiveCall, direction: Direction, *, dialled: str | None) -> None:
-        """Once; dated back to the first channel, where the direction is known only later."""
-        first = call.first
-        if call.started or first is None:
+    def _catch_up(self, item: AmiMessage, at: datetime) -> None:
+        """What the events of the gap would have said of this channel."""
+        if item.get("Linkedid") in self._calls:
+            self._new_channel(item, at)
+        leg = self._legs.get(item.get("Uniqueid"))
+        if leg is None or leg.kind is Kind.LOCAL:
             return
-        call.started = True
-        call.direction = direction
-        if direction is not Direction.OUTBOUND:
-            call.outside = first
-        if first.kind is Kind.TRUNK:
-            caller = Party(number=first.number, name=first.name)
-        else:
-            caller = Party(extension=first.endpoint, name=None if call.originated else first.name)
-        body = CallStarted(
-            **self._base(call),
-            pbx_call_id=call.linkedid,
-            direction=direction,
-            caller=caller,
-            dialled=dialled,
-            dial_id=call.dial_id,
-        )
-        self._emit(call, call.began_at, "started", body)
+        if not leg.offered:
+            self._offer(leg, number=shown(item.get("CallerIDNum")))
+        self._new_state(item, at)
+        if item.get("ChannelStateDesc") == "Up" and (leg.offered or leg.own_phone):
+            leg.call.answer(leg, at)
 
-    def _answered(self, leg: LiveLeg, at: datetime) -> None:
-        if leg.answered:
-            return
-        leg.answered = True
-        self._tell_answered(leg, at)
+    def _bridge_anew(self, items: Collection[AmiMessage], at: datetime) -> None:
+        """Who is bridged shares a Linkedid, but for those who wait in a parking lot."""
+        self._bridges = {}
+        pairs = Counter((item.get("BridgeId"), item.get("Linkedid")) for item in items)
+        for item in items:
+            bridge, uniqueid = item.get("BridgeId"), item.get("Uniqueid")
+            if bridge:
+                self._bridges.setdefault(bridge, set()).add(uniqueid)
+            if (leg := self._legs.get(uniqueid)) is not None:
+                leg.together = bool(bridge) and pairs[bridge, item.get("Linkedid")] > 1
+        for call in set(self._calls.values()):
+            call.count_talk(at)
 
-    def _tell_answered(self, leg: LiveLeg, at: datetime) -> None:
-        own_phone = leg is leg.call.first
-        leg.call.answered = leg.call.answered or not own_phone
-        body = CallAnswered(
-            **self._base(leg.call),
-            leg_id=leg.uniqueid,
-            callee=self._party(leg),
-            own_phone=own_phone,
-        )
-        self._emit(leg.call, at, f"answered/{leg.uniqueid}", body)
-
-    def _leg_over(self, leg: LiveLeg, at: datetime, outcome: LegOutcome) -> None:
-        if leg.outcome is not None:
-            return
-        leg.outcome = outcome
-        body = LegEnded(
-            **self._base(leg.call),
-            leg_id=leg.uniqueid,
-            callee=self._party(leg),
-            outcome=outcome,
-            own_phone=leg is leg.call.first,
-        )
-        self._emit(leg.call, at, f"leg-ended/{leg.uniqueid}", body)
+    # -- the end -----------------------------------------------------------------------------
 
     def _leg_gone(self, leg: LiveLeg, at: datetime, *, cause: int | None) -> None:
-        call = leg.call
-        leg.gone, leg.holds = True, False
-        call.talk(leg, at, together=False)
-        call.count_talk(at)
-        if leg.kind is not Kind.LOCAL and (leg.offered or (leg is call.first and call.originated)):
-            gave_up = call.asked_to_hang_up is call.first and not call.answered
-            outcome = LegOutcome.ANSWERED if leg.answered else outcome_by_cause(cause)
-            if gave_up and outcome is LegOutcome.ELSEWHERE and cause != ANSWERED_ELSEWHERE:
-                outcome = LegOutcome.CANCELLED
-            if gave_up and outcome is LegOutcome.NO_ANSWER and leg is not call.first:
-                outcome = LegOutcome.CANCELLED
-            self._leg_over(leg, at, outcome)
-        if leg is call.first:
-            call.cause = cause
-        if call.is_over:
-            call.begin_to_close(at, self._now)
+        leg.call.leg_gone(leg, at, cause=cause)
+        if leg.call.is_over:
+            leg.call.begin_to_close(at, self._now)
 
     def _close_calls(self) -> None:
         due = [
             call
-            for call in self._calls.values()
+            for call in dict.fromkeys(self._calls.values())
             if call.quiet_since is not None and self._now - call.quiet_since >= _LINGER
         ]
         for call in due:
@@ -446,45 +456,15 @@ class CallTracker:
                 call.quiet_since = None  # a leg came after all
 
     def _close(self, call: LiveCall) -> None:
-        del self._calls[call.linkedid]
+        for linkedid in [known for known, one in self._calls.items() if one is call]:
+            del self._calls[linkedid]
         for uniqueid in call.legs:
             self._legs.pop(uniqueid, None)
-        if call.merged and not call.started:
-            return
-        ended_at = call.ended_at or call.began_at
-        # A phone that called nobody: a feature code, a wrong number, its own voicemail; or an
-        # order without a caller id whose agent did not pick up.
-        direction = Direction.OUTBOUND if call.originated else Direction.INTERNAL
-        self._start(call, direction, dialled=None if call.originated else call.exten)
-        body = CallEnded(
-            **self._base(call),
-            disposition=call.disposition(),
-            talk_time=call.talked,
-            hangup_by=call.hangup_by(),
-            cause=call.cause,
-        )
-        self._emit(call, ended_at, "ended", body)
-
-    # -- plumbing ----------------------------------------------------------------------------
-
-    def _is_inbound(self, call: LiveCall) -> bool:
-        return call.direction is Direction.INBOUND
-
-    def _named(self, target: str) -> Party:
-        inside = target in self._extensions or not target.lstrip("+").isdigit() or len(target) <= 5  # noqa: PLR2004  extensions are short
-        return Party(extension=target) if inside else Party(number=target)
-
-    def _base(self, call: LiveCall) -> dict[str, Any]:
-        return {
-            "call_id": call_id(self._tenant, self._pbx, call.linkedid),
-            "pbx": self._pbx,
-        }
-
-    def _emit(self, call: LiveCall, at: datetime, key: str, body: CallEvent) -> None:
-        self._out.append(Sighting(body, at, f"{self._pbx}/{call.linkedid}/{key}"))
+        call.end()
 
     def _taken(self) -> list[Sighting]:
-        taken, self._out = self._out, []
+        taken = self._out.copy()
+        self._out.clear()
         return taken
 
 

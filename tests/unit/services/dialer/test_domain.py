@@ -182,7 +182,7 @@ STORIES: dict[str, list[CallEvent]] = {
 
 @cache
 def recorded(name: str) -> tuple[CallEvent, ...]:
-    tracker = CallTracker(tenant="acme", pbx="main", trunks=["trunk"], extensions=["101"])
+    tracker = CallTracker(tenant="acme", pbx="main", trunks=["trunk", "trunk2"], extensions=["101"])
     now = datetime(2026, 1, 1, tzinfo=UTC)
     found = []
     for message in AmiParser().feed((RECORDINGS / f"{name}.ami.txt").read_bytes()):
@@ -199,10 +199,17 @@ def recorded(name: str) -> tuple[CallEvent, ...]:
         ("originate_ami_agent_no_answer", (DialState.FAILED, DialReason.AGENT_NO_ANSWER)),
         ("originate_ami_customer_busy", (DialState.FAILED, DialReason.CUSTOMER_BUSY)),
         ("originate_ari", (DialState.ENDED, None)),
+        ("click183", (DialState.FAILED, DialReason.CUSTOMER_NO_ANSWER)),
     ],
 )
 def test_a_recorded_click_to_call_ends_as_it_did(name: str, expected: Progress) -> None:
     assert after(recorded(name)) == expected
+
+
+def test_a_customer_whose_carrier_plays_the_tone_itself_is_rung() -> None:
+    rings = [event for event in recorded("click183") if isinstance(event, CallRinging)]
+
+    assert after(rings) == (DialState.CUSTOMER_RINGING, None)
 
 
 @pytest.mark.parametrize("name", STORIES)

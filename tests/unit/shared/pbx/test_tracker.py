@@ -16,6 +16,7 @@ from shared.contracts.calls import (
     CallAnswered,
     CallEnded,
     CallQueued,
+    CallResumed,
     CallRinging,
     CallStarted,
     CallTransferred,
@@ -29,8 +30,10 @@ from shared.contracts.calls import (
 from shared.contracts.envelope import wrap
 from shared.ids import call_id
 from shared.pbx.asterisk.ami_wire import AmiMessage, AmiParser
+from shared.pbx.asterisk.channels import endpoint_of
 from shared.pbx.asterisk.tracker import CallTracker
 from shared.pbx.port import Sighting
+from shared.sandbox.pbx import LiveChannels
 
 RECORDINGS = Path(__file__).parents[3] / "data" / "pbx"
 NAMES = sorted(path.name.removesuffix(".ami.txt") for path in RECORDINGS.glob("*.ami.txt"))
@@ -43,7 +46,7 @@ def a_tracker(**changes: Any) -> CallTracker:
     known: dict[str, Any] = {
         "tenant": "acme",
         "pbx": "main",
-        "trunks": ["trunk"],
+        "trunks": ["trunk", "trunk2"],
         "extensions": ["101", "102", "103"],
     }
     return CallTracker(**(known | changes))
@@ -291,6 +294,19 @@ def test_a_pbx_without_timestamps_is_read_by_our_clock() -> None:
 # -- after a gap ----------------------------------------------------------------------------
 
 
+def channel(
+    leg: str, state: str, *, bridge: str = "", call: str = "1.0", **more: str
+) -> AmiMessage:
+    """An item of CoreShowChannels."""
+    name = TRUNK if leg == "1.0" else f"PJSIP/10{leg[-1]}-0000000{leg[-1]}"
+    ids = {"Channel": name, "Uniqueid": leg, "Linkedid": call}
+    return event("CoreShowChannel", ChannelStateDesc=state, BridgeId=bridge, **(ids | more))
+
+
+def up(leg: str, bridge: str = "b1", **more: str) -> AmiMessage:
+    return channel(leg, "Up", bridge=bridge, **more)
+
+
 def test_a_resync_ends_what_is_gone() -> None:
     tracker = a_tracker()
     replayed(talking(), tracker)
@@ -306,7 +322,7 @@ def test_a_resync_keeps_what_lives_and_it_ends_once() -> None:
     tracker = a_tracker()
     before = replayed(talking(), tracker)
 
-    kept = tracker.resync(["1.0", "1.1"], now=NOON + timedelta(minutes=1))
+    kept = tracker.resync([up("1.0"), up("1.1")], now=NOON + timedelta(minutes=1))
     after = replayed(over(90, "1.0", "1.1"), tracker)
 
     assert kept == []
@@ -318,7 +334,8 @@ def test_a_resync_ends_one_leg_of_a_call_that_lives() -> None:
     tracker = a_tracker()
     replayed([caller_comes(), *phone_rings(1), *phone_rings(1, "102", "1.2")], tracker)
 
-    found = tracker.resync(["1.0", "1.1"], now=NOON + timedelta(minutes=1))
+    live = [channel("1.0", "Ring"), channel("1.1", "Ringing")]
+    found = tracker.resync(live, now=NOON + timedelta(minutes=1))
 
     ended = the(found, LegEnded)
     assert (ended.leg_id, ended.outcome) == ("1.2", LegOutcome.NO_ANSWER)
@@ -334,10 +351,207 @@ def test_a_call_that_a_resync_ended_does_not_end_again() -> None:
 
 
 def test_a_resync_of_a_fresh_tracker_tells_nothing() -> None:
-    assert a_tracker().resync(["1.0"], now=NOON) == []
+    assert a_tracker().resync([up("1.0")], now=NOON) == []
+
+
+def test_who_answered_in_the_gap_has_answered_now() -> None:
+    tracker = a_tracker()
+    replayed([caller_comes(), *phone_rings(1), *phone_rings(1, "102", "1.2")], tracker)
+    back = NOON + timedelta(seconds=6)
+
+    found = tracker.resync([up("1.0"), up("1.1")], now=back)
+    end = replayed(over(66, "1.0", "1.1"), tracker)
+
+    (answer,) = [s for s in found if isinstance(s.body, CallAnswered)]
+    assert (answer.at, answer.body) == (
+        back,
+        CallAnswered(
+            call_id=call_id("acme", "main", "1.0"),
+            pbx="main",
+            leg_id="1.1",
+            callee=Party(extension="101"),
+        ),
+    )
+    # The phone that was slower is gone, and was not the caller's wish.
+    assert the(found, LegEnded).outcome is LegOutcome.ELSEWHERE
+    ended = the(end, CallEnded)
+    assert (ended.disposition, ended.talk_time) == (Disposition.ANSWERED, timedelta(minutes=1))
+
+
+def test_a_phone_that_began_to_ring_in_the_gap_rings_now() -> None:
+    tracker = a_tracker()
+    replayed([caller_comes()], tracker)
+    shown = {"ConnectedLineNum": CUSTOMER, "ConnectedLineName": "Customer"}
+
+    found = tracker.resync(
+        [channel("1.0", "Ring"), channel("1.1", "Ringing", **shown)],
+        now=NOON + timedelta(seconds=6),
+    )
+    after = replayed([dial_end(8), *over(9, "1.0", "1.1")], tracker)
+
+    ringing = the(found, CallRinging)
+    assert (ringing.callee.label, ringing.caller.number) == ("101", CUSTOMER)
+    assert the(after, CallEnded).disposition is Disposition.ANSWERED
+    assert tracker.live_calls == 0
+
+
+def test_a_line_that_was_dialled_in_the_gap_makes_the_call_outbound() -> None:
+    tracker = a_tracker()
+    replayed([phone_dials("907700900777")], tracker)
+    line = {"Channel": "PJSIP/trunk-00000002", "CallerIDNum": "07700900777"}
+
+    found = tracker.resync(
+        [up("1.0", Channel="PJSIP/101-00000001"), up("1.1", **line)],
+        now=NOON + timedelta(seconds=6),
+    )
+
+    started = the(found, CallStarted)
+    assert (started.direction, started.dialled) == (Direction.OUTBOUND, "07700900777")
+    assert the(found, CallAnswered).callee == Party(number="07700900777")
+
+
+def test_the_agent_s_own_phone_that_answered_in_the_gap_answered_no_call() -> None:
+    tracker = a_tracker()
+    begin = next(n for n, m in enumerate(recorded("originate_ami")) if m.event == "DialEnd")
+    for message in recorded("originate_ami")[:begin]:
+        tracker.feed(message, now=NOON)
+
+    own = {"Channel": "PJSIP/101-00000000"}
+    found = tracker.resync([up("click-0001", call="click-0001", bridge="", **own)], now=NOON)
+    end = tracker.resync([], now=NOON + timedelta(minutes=1))
+
+    assert the(found, CallAnswered).own_phone
+    assert the(end, CallEnded).disposition is Disposition.FAILED
+
+
+def test_a_talk_that_began_in_a_parking_lot_s_gap_is_none() -> None:
+    """Two wait in one bridge, each in a call of its own."""
+    tracker = a_tracker()
+    replayed([caller_comes(), caller_comes(Uniqueid="2.0", Linkedid="2.0")], tracker)
+
+    tracker.resync(
+        [up("1.0", bridge="lot"), up("2.0", bridge="lot", call="2.0", Channel=TRUNK)], now=NOON
+    )
+    found = replayed([*over(60, "1.0"), *over(60, "2.0")], tracker)
+
+    assert [ended.talk_time for ended in bodies(found, CallEnded)] == [timedelta(0)] * 2
+
+
+def test_the_channels_of_a_real_asterisk_are_read_after_a_gap() -> None:
+    """Recorded with the list of channels in the middle of the call; what came before it is lost."""
+    messages = recorded("resync")
+    items = [message for message in messages if message.event == "CoreShowChannel"]
+    before = next(n for n, message in enumerate(messages) if message.event == "DialEnd")
+    after = next(n for n, message in enumerate(messages) if message.event == "HangupRequest")
+    now = datetime.fromtimestamp(float(messages[before].get("Timestamp")), UTC)
+    tracker = a_tracker()
+
+    found = [s for message in messages[:before] for s in tracker.feed(message, now=now)]
+    found += tracker.resync(items, now=now)
+    found += replayed(messages[after:], tracker)
+
+    assert story(found) == story(replayed(messages))
+    assert abs(the(found, CallEnded).talk_time - timedelta(seconds=3.5)) < timedelta(seconds=0.1)
+
+
+#: But for a pickup: its events say the taker's own Linkedid longer than the channels have it.
+ANSWERED = sorted(
+    name
+    for name in NAMES
+    if name != "pickup"
+    and [e.disposition for e in bodies(replayed(recorded(name)), CallEnded)] == ["answered"]
+)
+
+
+@settings(deadline=None, max_examples=100)
+@given(name=st.sampled_from(ANSWERED), places=st.tuples(st.floats(0, 1), st.floats(0, 1)))
+def test_an_answered_call_that_outlives_a_gap_was_answered(
+    name: str, places: tuple[float, float]
+) -> None:
+    messages = [m for m in recorded(name) if m.event in a_tracker().wanted]
+    first = messages[0].get("Uniqueid")
+    last = max(n for n, m in enumerate(messages) if m.event in {"BridgeEnter", "DialEnd"})
+    begin, end = sorted(1 + round(place * last) for place in places)
+    tracker, live, found, now = a_tracker(), LiveChannels(), [], NOON
+    for message in messages[:begin]:
+        live.note(message)
+        now = datetime.fromtimestamp(float(message.get("Timestamp")), UTC)
+        found += tracker.feed(message, now=now)
+    for message in messages[begin:end]:
+        live.note(message)
+        now = datetime.fromtimestamp(float(message.get("Timestamp")), UTC)
+    items = [AmiMessage({k: (v,) for k, v in item.items()}) for item in live.items()]
+
+    found += tracker.resync(items, now=now)
+    found += replayed(messages[end:], tracker)
+
+    ended = {e.call_id: e.disposition for e in bodies(found, CallEnded)}
+    assert ended[call_id("acme", "main", first)] is Disposition.ANSWERED
+    assert tracker.live_calls == 0
+
+
+# -- what the site says ---------------------------------------------------------------------
+
+
+def test_a_trunk_that_is_added_counts_from_then_on_and_no_call_is_lost() -> None:
+    tracker = a_tracker(trunks=["other"])
+    before = replayed([caller_comes()], tracker)
+
+    tracker.know(trunks=["other", "trunk"], extensions=["101"])
+    after = replayed(
+        [
+            *phone_rings(1),
+            caller_comes(2, Uniqueid="2.0", Linkedid="2.0"),
+            *over(9, "1.0", "1.1", "2.0"),
+        ],
+        tracker,
+    )
+
+    directions = {s.call_id: s.direction for s in bodies(before + after, CallStarted)}
+    assert directions == {
+        call_id("acme", "main", "1.0"): Direction.INTERNAL,
+        call_id("acme", "main", "2.0"): Direction.INBOUND,
+    }
+    assert len(bodies(after, CallEnded)) == 2
 
 
 # -- who calls whom -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "endpoint"),
+    [
+        ("PJSIP/trunk-0000002a", "trunk"),
+        ("PJSIP/my-trunk-0000002a", "my-trunk"),
+        ("SIP/101-0000002a", "101"),
+        ("IAX2/trunk-5713", "trunk"),
+        ("DAHDI/1-1", "1"),
+        ("DAHDI/i1/07700900123-2", "i1"),
+        ("Local/102@internal-00000000;1", "102"),
+    ],
+)
+def test_an_endpoint_is_what_a_channel_is_named_after(name: str, endpoint: str) -> None:
+    assert endpoint_of(name)[1] == endpoint
+
+
+@pytest.mark.parametrize(
+    "name", ["Message/ast_msg_queue", "CBAnn/1000-00000001;2", "Snoop/1.0-00000001"]
+)
+def test_a_channel_of_asterisk_s_own_is_no_call_and_nobody_to_talk_to(name: str) -> None:
+    errand = {"Channel": name, "Uniqueid": "9.0", "Linkedid": "9.0"}
+    found = replayed(
+        [
+            caller_comes(),
+            event("Newchannel", 1, ChannelStateDesc="Up", **errand),
+            event("BridgeEnter", 1, BridgeUniqueid="b1", **errand),
+            enters(1, "1.0"),
+            leaves(9, "1.0"),
+            event("Hangup", 9, Cause="16", **errand),
+            hangs_up(9, "1.0"),
+        ]
+    )
+
+    assert the(found, CallEnded).talk_time == timedelta(0)
 
 
 def test_a_caller_from_the_trunk_is_inbound() -> None:
@@ -533,7 +747,63 @@ def test_the_queue_is_told_when_the_caller_joins_it_and_with_each_ring() -> None
     assert the(found, CallRinging).queue == "support"
 
 
+def test_who_left_the_queue_is_not_in_it_at_the_next_ring() -> None:
+    found = replayed(
+        [
+            caller_comes(),
+            event("QueueCallerJoin", 1, Uniqueid="1.0", Queue="support", Position="1"),
+            *phone_rings(3),
+            event("QueueCallerLeave", 9, Uniqueid="1.0", Queue="support"),
+            *phone_rings(9, "102", "1.2"),
+        ]
+    )
+
+    assert [ringing.queue for ringing in bodies(found, CallRinging)] == ["support", None]
+
+
+@pytest.mark.parametrize(
+    ("status", "disposition"),
+    [("NOANSWER", Disposition.MISSED), ("CHANUNAVAIL", Disposition.FAILED)],
+)
+def test_early_media_is_a_tone_unless_the_line_fails(status: str, disposition: Disposition) -> None:
+    """It may be the voice that says that there is no such number."""
+    line = {"Channel": "PJSIP/trunk-00000002", "Uniqueid": "1.1", "Linkedid": "1.0"}
+    found = replayed(
+        [
+            phone_dials("+447700900777"),
+            event("Newchannel", 1, ChannelStateDesc="Down", **line),
+            event("DialBegin", 1, DestUniqueid="1.1", DialString="+447700900777@trunk"),
+            event("DialState", 1, DestUniqueid="1.1", DialStatus="PROGRESS"),
+            dial_end(20, status),
+            *over(20, "1.1", "1.0"),
+        ]
+    )
+
+    assert the(found, CallRinging).callee == Party(number="+447700900777")
+    assert the(found, CallEnded).disposition is disposition
+
+
+def test_an_agent_who_refuses_an_order_is_no_busy_customer() -> None:
+    own = {"Channel": "PJSIP/101-00000001", "Uniqueid": "1.0", "Linkedid": "1.0"}
+    found = replayed(
+        [
+            event("Newchannel", 0, ChannelStateDesc="Down", **own),
+            event("Newstate", 0, ChannelStateDesc="Ringing", ConnectedLineNum=CUSTOMER, **own),
+            hangs_up(5, "1.0", "21"),
+        ]
+    )
+
+    assert the(found, LegEnded).outcome is LegOutcome.BUSY
+    assert the(found, CallEnded).disposition is Disposition.FAILED
+
+
 # -- hold, talk, hanging up -----------------------------------------------------------------
+
+
+def test_who_did_not_hold_does_not_resume() -> None:
+    found = replayed([*talking(), event("Unhold", 9, Uniqueid="1.1")])
+
+    assert bodies(found, CallResumed) == []
 
 
 def test_talk_is_the_time_that_the_caller_is_in_a_bridge_with_somebody() -> None:
@@ -701,6 +971,42 @@ def test_who_takes_a_call_over_by_attended_transfer_has_answered_it() -> None:
         for answer in bodies(found, CallAnswered)
     ]
     assert ("102", True) in answers
+
+
+def test_an_internal_call_taken_from_the_parking_lot_stays_the_same_call() -> None:
+    """The taker's phone dials the lot; its own call is no more than that."""
+    taker = {"Channel": "PJSIP/103-00000009", "Uniqueid": "2.0"}
+    found = replayed(
+        [
+            phone_dials("102"),
+            *phone_rings(1, "102"),
+            dial_end(2),
+            hangs_up(9, "1.1"),
+            event("Newchannel", 10, ChannelStateDesc="Ring", Exten="701", Linkedid="2.0", **taker),
+            event("UnParkedCall", 10, RetrieverUniqueid="2.0", ParkeeUniqueid="1.0"),
+            event("BridgeEnter", 10, BridgeUniqueid="b1", Linkedid="1.0", **taker),
+            enters(10, "1.0"),
+            *over(15, "2.0", "1.0"),
+        ]
+    )
+
+    assert [answer.callee.label for answer in bodies(found, CallAnswered)] == ["102", "103"]
+    ended = the(found, CallEnded)
+    assert ended.call_id == call_id("acme", "main", "1.0")
+    assert ended.talk_time == timedelta(seconds=5)
+
+
+def test_a_phone_that_joins_a_call_whose_beginning_was_missed_tells_nothing() -> None:
+    taker = {"Channel": "PJSIP/102-00000009", "Uniqueid": "2.0"}
+    found = replayed(
+        [
+            event("Newchannel", 1, ChannelStateDesc="Ring", Exten="701", Linkedid="2.0", **taker),
+            event("BridgeEnter", 1, BridgeUniqueid="b1", Linkedid="1.0", **taker),
+            event("Hangup", 9, Cause="16", Linkedid="1.0", **taker),
+        ]
+    )
+
+    assert found == []
 
 
 def test_a_recording_is_told_once_per_file() -> None:
