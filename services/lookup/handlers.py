@@ -27,7 +27,7 @@ from shared.contracts.contacts import (
 from shared.contracts.envelope import Message
 from shared.crm.connections import CrmConnections
 from shared.crm.finder import Finder
-from shared.errors import MeshError, NotFound, PermanentError
+from shared.errors import MeshError, NotFound, PermanentError, Unavailable
 from shared.phone import parse
 from shared.site.accounts import account_of, question_about
 from shared.site.book import SiteBook
@@ -53,7 +53,7 @@ router: Router[Deps] = Router("lookup")
 @router.on(CallStarted)
 async def resolve_caller(deps: Deps, message: Message[CallStarted]) -> None:
     call = message.body
-    site = deps.site.site(message.tenant)
+    site = _site(deps, message.tenant)
     number = number_to_look_up(call, site.region if site else None)
     if site is None or not site.crm or number is None:
         return
@@ -70,7 +70,7 @@ async def resolve_caller(deps: Deps, message: Message[CallStarted]) -> None:
 
 @router.on(FindContact)
 async def find_contact(deps: Deps, message: Message[FindContact]) -> ContactAnswer:
-    site = deps.site.site(message.tenant)
+    site = _site(deps, message.tenant)
     if site is None:
         raise NotFound("this tenant has no site")
     return ContactAnswer(candidates=await _candidates(deps, site, message.body.number))
@@ -79,13 +79,17 @@ async def find_contact(deps: Deps, message: Message[FindContact]) -> ContactAnsw
 @router.on(ContactChanged)
 async def forget_contact(deps: Deps, message: Message[ContactChanged]) -> None:
     """In the store, for all; by one replica."""
-    await _forget(deps, message)
+    change = message.body
+    numbers = _keys(_site(deps, message.tenant), change)
+    await deps.finder.forget(message.tenant, connection=change.connection, numbers=numbers)
 
 
 @router.on(ContactChanged, live=True)
 async def forget_contact_here(deps: Deps, message: Message[ContactChanged]) -> None:
     """In the memory of every replica."""
-    await _forget(deps, message)
+    change = message.body
+    numbers = _keys(deps.site.site(message.tenant), change)
+    deps.finder.forget_here(message.tenant, connection=change.connection, numbers=numbers)
 
 
 @router.on(SyncUsers)
@@ -96,8 +100,8 @@ async def sync_users(deps: Deps, message: Message[SyncUsers]) -> None:
 
 
 async def read_users(deps: Deps, tenant: str, name: str) -> tuple[CrmUser, ...]:
-    """Read and keep. Raises: NotFound, and what the CRM says."""
-    site = deps.site.site(tenant)
+    """Read and keep. Raises: NotFound, Unavailable, and what the CRM says."""
+    site = _site(deps, tenant)
     crm = site.crm_named(name) if site else None
     if site is None or crm is None:
         raise NotFound(f"there is no CRM connection {name}")
@@ -138,8 +142,15 @@ async def _candidates(deps: Deps, site: Site, number: str) -> tuple[ContactCard,
     return ()
 
 
-async def _forget(deps: Deps, message: Message[ContactChanged]) -> None:
-    site = deps.site.site(message.tenant)
-    region = site.region if site else None
-    numbers = [parse(number, region).key for number in message.body.numbers]
-    await deps.finder.forget(message.tenant, connection=message.body.connection, numbers=numbers)
+def _site(deps: Deps, tenant: str) -> Site | None:
+    """
+    None for a tenant that has no site. Raises: Unavailable while nobody can know that, because
+    the store has been away since the start.
+    """
+    if not deps.site.loaded:
+        raise Unavailable("the site is not loaded yet")
+    return deps.site.site(tenant)
+
+
+def _keys(site: Site | None, change: ContactChanged) -> list[str]:
+    return [parse(number, site.region if site else None).key for number in change.numbers]

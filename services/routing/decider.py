@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from time import perf_counter
@@ -113,21 +114,30 @@ class Decider:
             reason=decision.reason,
             took_ms=decision.took_ms,
         )
-        try:
-            await self.decisions.note(
-                tenant=tenant,
-                call_id=asked.call_id,
-                did=asked.did,
-                caller=asked.caller,
-                dtmf=asked.dtmf,
-                decision=decision,
-            )
-            if asked.call_id is not None and asked.pbx is not None:
-                routed = CallRouted(
-                    call_id=asked.call_id, pbx=asked.pbx, did=asked.did, decision=decision
-                )
-                key = f"{asked.call_id}/{asked.did}/{asked.dtmf}"
-                await self.publisher.publish(routed, tenant=tenant, key=key)
-        except MeshError as error:
-            # The call is on its way; only the record of why is lost.
-            log.error("decision_not_kept", call_id=asked.call_id, error=error.message)  # noqa: TRY400  no traceback
+        note = self.decisions.note(
+            tenant=tenant,
+            call_id=asked.call_id,
+            did=asked.did,
+            caller=asked.caller,
+            dtmf=asked.dtmf,
+            decision=decision,
+        )
+        # Store and bus fail apart.
+        await asyncio.gather(
+            _done(asked, note), _done(asked, self._publish(tenant, asked, decision))
+        )
+
+    async def _publish(self, tenant: str, asked: DecideRoute, decision: RouteDecision) -> None:
+        if asked.call_id is None or asked.pbx is None:
+            return
+        routed = CallRouted(call_id=asked.call_id, pbx=asked.pbx, did=asked.did, decision=decision)
+        key = f"{asked.call_id}/{asked.did}/{asked.dtmf}"
+        await self.publisher.publish(routed, tenant=tenant, key=key)
+
+
+async def _done(asked: DecideRoute, telling: Awaitable[None]) -> None:
+    try:
+        await telling
+    except MeshError as error:
+        # The call is on its way; only the record of why is lost.
+        log.error("decision_not_kept", call_id=asked.call_id, error=error.message)  # noqa: TRY400  no traceback

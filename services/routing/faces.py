@@ -24,7 +24,8 @@ _LONGEST_VALUE = 200
 class FastAgiFace:
     """
     ``route/TENANT/PBX`` names who asks; plain ``route`` will do where one PBX alone asks from
-    that address. Arguments: the DID (else the dialled extension), digits the caller entered.
+    that address. Arguments: the DID (else the dialled extension), digits the caller entered,
+    which are kept with the decision and read by no rule.
     """
 
     decider: Decider

@@ -32,6 +32,6 @@ async def decide_route(deps: Deps, message: Message[DecideRoute]) -> RouteDecisi
 @router.on(ContactChanged, live=True)
 async def forget_contact_here(deps: Deps, message: Message[ContactChanged]) -> None:
     """In the memory of every replica; ``lookup`` clears the store."""
-    site = deps.site.site(message.tenant)
-    numbers = [parse(number, site.region if site else None).key for number in message.body.numbers]
-    await deps.finder.forget(message.tenant, connection=message.body.connection, numbers=numbers)
+    site, change = deps.site.site(message.tenant), message.body
+    numbers = [parse(number, site.region if site else None).key for number in change.numbers]
+    deps.finder.forget_here(message.tenant, connection=change.connection, numbers=numbers)

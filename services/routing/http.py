@@ -28,7 +28,9 @@ class AskRoute(BaseModel):
         max_length=64,
     )
     dtmf: FromQuery[str] = Field(
-        default="", description="Digits that the caller entered.", pattern=r"^[0-9*#A-D]{0,32}$"
+        default="",
+        description="Digits that the caller entered; kept with the decision, no rule reads them.",
+        pattern=r"^[0-9*#A-D]{0,32}$",
     )
     pbx: FromQuery[Name | None] = Field(default=None, description="The PBX connection that asks.")
     call: FromQuery[str | None] = Field(

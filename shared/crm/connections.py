@@ -10,8 +10,10 @@ from shared.crm.engine.asking import CrmRequests
 from shared.crm.engine.auth import TOKENS, TokenKeeper
 from shared.crm.engine.connector import TemplateConnector
 from shared.crm.engine.manifest import Manifest, OAuth2Refresh
+from shared.crm.glance import Glance
 from shared.crm.language.text import compile_text
 from shared.crm.registry import parameters_of, template
+from shared.errors import BadSetting, NeedsReconnect
 from shared.net.client import HttpClient
 from shared.observe.metrics import Metrics
 from shared.secrets import SecretBox
@@ -42,6 +44,7 @@ class CrmConnections:
         clock: Clock,
         metrics: Metrics,
     ) -> None:
+        self.glance = Glance(clock)
         self._tokens = store.collection(TOKENS)
         self._http = http
         self._secrets = secrets
@@ -88,7 +91,11 @@ class CrmConnections:
         auth = manifest.auth
         if not isinstance(auth, OAuth2Refresh):
             return None
-        opened = {name: self._secrets.open(sealed) for name, sealed in account.credentials}
+        try:
+            opened = {name: self._secrets.open(sealed) for name, sealed in account.credentials}
+        except BadSetting as error:
+            # The operator's fault to mend, not that of the calls, which wait for it.
+            raise NeedsReconnect(error.message) from error
         grant = hashlib.sha256()
         for name, secret in sorted(opened.items()):
             grant.update(f"{name}={secret.get_secret_value()}\n".encode())
@@ -100,6 +107,7 @@ class CrmConnections:
             grant=grant.hexdigest(),
             base_url_path=auth.base_url,
             tokens=self._tokens,
+            glance=self.glance,
             http=self._http,
             secrets=self._secrets,
             clock=self._clock,

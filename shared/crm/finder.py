@@ -10,18 +10,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, TypeVar
 
 import structlog
 
 from shared.clock import Clock
 from shared.contracts.contacts import ContactCard
 from shared.crm.connections import Account, CrmConnections
-from shared.errors import NotFound, OutOfTime, Unavailable
+from shared.errors import NotFound, OutOfTime
 from shared.moments import Instant
 from shared.observe.metrics import Metrics
 from shared.phone import PhoneNumber
@@ -37,14 +36,8 @@ from shared.storage.port import (
 
 log = structlog.get_logger(__name__)
 
-T = TypeVar("T")
-
-#: Answers held in memory; one is about a kilobyte.
+#: Answers held in memory, one is about a kilobyte; and numbers that were forgotten.
 _HELD = 10_000
-#: A cache in a store that is away or frozen must not use up a ringing call's time; a healthy one
-#: answers in milliseconds. After it did not, it is left alone for a moment.
-_CACHE_WITHIN = timedelta(milliseconds=250)
-_CACHE_LEFT_ALONE = timedelta(seconds=2)
 #: A lookup goes on for its cache when who asked has given up, but not for ever.
 _CRM_WITHIN = timedelta(seconds=10)
 
@@ -116,12 +109,15 @@ class Finder:
         self, connections: CrmConnections, store: DocumentStore, *, clock: Clock, metrics: Metrics
     ) -> None:
         self._connections = connections
+        self._glance = connections.glance
         self._answers: Collection[CachedAnswer] = store.collection(ANSWERS)
         self._clock = clock
         self._metrics = metrics
         self._held: OrderedDict[str, CachedAnswer] = OrderedDict()
-        self._under_way: dict[str, asyncio.Task[Found]] = {}
-        self._cache_away_until: datetime | None = None
+        #: By tenant, connection and number: what was asked before is not true any more.
+        self._forgotten: OrderedDict[tuple[str, str, str], datetime] = OrderedDict()
+        #: Who asks after a number was forgotten does not wait for what was asked before.
+        self._under_way: dict[tuple[str, datetime | None], asyncio.Task[Found]] = {}
 
     async def find(self, question: Question, *, within: timedelta) -> Found:
         """
@@ -133,11 +129,14 @@ class Finder:
         if (held := self._in_memory(key)) is not None:
             self._metrics.count("callmesh_contact_lookups_total", Source.PROCESS)
             return Found(held.candidates, held.refused, Source.PROCESS)
-        task = self._under_way.get(key)
+        account = question.account
+        place = (account.tenant, account.name, question.number.key)
+        way = (key, self._forgotten.get(place))
+        task = self._under_way.get(way)
         if task is None:
             task = asyncio.create_task(self._look(question, key))
-            self._under_way[key] = task
-            task.add_done_callback(lambda done: self._over(key, done))
+            self._under_way[way] = task
+            task.add_done_callback(lambda done: self._over(way, done))
         try:
             async with asyncio.timeout(within.total_seconds()):
                 found = await asyncio.shield(task)
@@ -149,15 +148,28 @@ class Finder:
         return found
 
     async def forget(self, tenant: str, *, connection: str, numbers: Sequence[str]) -> None:
-        """What is cached for *numbers* (keys of PhoneNumber) is no longer true."""
+        """
+        What is cached for *numbers* (keys of PhoneNumber) is no longer true, in the store and
+        here. Raises: Unavailable.
+        """
+        self.forget_here(tenant, connection=connection, numbers=numbers)
+        for number in set(numbers):
+            equals = {"tenant": tenant, "connection": connection, "number": number}
+            async for answer in every(self._answers, Find(equals=equals)):
+                await self._answers.delete(answer.key)
+
+    def forget_here(self, tenant: str, *, connection: str, numbers: Sequence[str]) -> None:
+        """In the memory of this process, which will not believe the store's older answers either."""
         gone = set(numbers)
         for key, held in list(self._held.items()):
             if held.tenant == tenant and held.connection == connection and held.number in gone:
                 del self._held[key]
         for number in gone:
-            equals = {"tenant": tenant, "connection": connection, "number": number}
-            async for answer in every(self._answers, Find(equals=equals)):
-                await self._answers.delete(answer.key)
+            place = (tenant, connection, number)
+            self._forgotten[place] = self._clock.now()
+            self._forgotten.move_to_end(place)
+        while len(self._forgotten) > _HELD:
+            self._forgotten.popitem(last=False)
 
     async def close(self) -> None:
         """Gives up what is under way."""
@@ -178,30 +190,17 @@ class Finder:
 
     async def _look(self, question: Question, key: str) -> Found:
         try:
-            stored = await self._cache(self._answers.get(key))
+            stored = await self._glance.at(self._answers.get(key))
         except NotFound:
             stored = None
-        if stored is None:
+        if stored is None or self._is_forgotten(stored):
             return await self._ask(question, key)
         self._hold(stored)
         return Found(stored.candidates, stored.refused, Source.STORE)
 
-    async def _cache(self, work: Coroutine[Any, Any, T]) -> T | None:
-        """None where the cache is away: that makes a lookup dearer, not impossible."""
-        now = self._clock.now()
-        if self._cache_away_until is not None and now < self._cache_away_until:
-            work.close()
-            return None
-        try:
-            async with asyncio.timeout(_CACHE_WITHIN.total_seconds()):
-                return await work
-        except (Unavailable, TimeoutError) as error:
-            self._cache_away_until = now + _CACHE_LEFT_ALONE
-            log.warning("contact_cache_away", error=str(error) or "no answer in time")
-            return None
-
     async def _ask(self, question: Question, key: str) -> Found:
         connector = self._connections.connector(question.account)
+        asked_at = self._clock.now()
         answers = await connector.search(
             question.number,
             modules=question.modules,
@@ -219,12 +218,18 @@ class Finder:
             number=question.number.key,
             candidates=candidates,
             refused=refused,
-            asked_at=now,
+            asked_at=asked_at,
             expires_at=now + (question.fresh if candidates else question.unknown),
         )
-        self._hold(cached)
-        await self._cache(self._answers.put(cached))
+        # Where the CRM was changed while it was asked, this is the answer of who asked, no more.
+        if not self._is_forgotten(cached):
+            self._hold(cached)
+            await self._glance.at(self._answers.put(cached))
         return Found(candidates, refused, Source.CRM)
+
+    def _is_forgotten(self, answer: CachedAnswer) -> bool:
+        forgotten = self._forgotten.get((answer.tenant, answer.connection, answer.number))
+        return forgotten is not None and answer.asked_at < forgotten
 
     def _hold(self, answer: CachedAnswer) -> None:
         self._held[answer.key] = answer
@@ -232,8 +237,8 @@ class Finder:
         while len(self._held) > _HELD:
             self._held.popitem(last=False)
 
-    def _over(self, key: str, done: asyncio.Task[Found]) -> None:
-        self._under_way.pop(key, None)
+    def _over(self, way: tuple[str, datetime | None], done: asyncio.Task[Found]) -> None:
+        self._under_way.pop(way, None)
         # Where everybody gave up nobody reads the error: say it, and asyncio is content.
         if not done.cancelled() and (error := done.exception()) is not None:
             log.info("lookup_failed", error=str(error))

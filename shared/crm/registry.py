@@ -48,7 +48,7 @@ def read_template(text: str, *, source: str) -> Manifest:
     except ValidationError as error:
         faults = [
             f"{source}:{document.line_of(path)}: {'.'.join(map(str, path)) or 'template'}: {what}"
-            for path, what in faults_by_path(error)
+            for path, what in faults_by_path(error, Manifest)
         ]
         raise BadSetting("\n".join(faults)) from None
 
@@ -70,7 +70,7 @@ def parameters_of(manifest: Manifest, given: Mapping[str, str]) -> dict[str, str
         if parameter.name in given:
             value = given[parameter.name]
         elif parameter.default is not None:
-            value = compile_text(parameter.default).text(values)
+            value = compile_text(parameter.default).text(values, maps=manifest.maps)
         else:
             raise BadSetting(f"template {manifest.name} needs the parameter {parameter.name}")
         if parameter.options and value not in parameter.options:

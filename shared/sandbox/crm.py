@@ -63,6 +63,9 @@ class Faults(BaseModel):
     requests_per_minute: int = Field(default=0, ge=0, description="0: no limit.")
     search_lag_ms: int = Field(default=0, ge=0, description="Writes are found so much later.")
     grant_revoked: bool = Field(default=False, description="The refresh token is refused.")
+    no_scope: list[str] = Field(
+        default_factory=list, description="Modules that the grant gives no right to."
+    )
 
 
 @dataclass(slots=True)
@@ -90,6 +93,8 @@ class SandboxCrm:
     def __init__(self, path: Path | None = None, *, clock: Clock | None = None) -> None:
         self.faults = Faults()
         self.asked: deque[Asked] = deque(maxlen=_LOG)
+        self.asked_for_tokens = 0
+        self.users: list[dict[str, Any]] = list(USERS)
         self._clock = clock or SystemClock()
         self._db = sqlite3.connect(path or ":memory:", isolation_level=None)
         self._db.execute("PRAGMA journal_mode = WAL")
@@ -178,12 +183,15 @@ class SandboxCrm:
         until = self._tokens.good.get(token)
         if scheme != "Zoho-oauthtoken" or until is None or until <= now:
             return _fault(401, "INVALID_TOKEN", "invalid oauth token")
+        if {*request.path.split("/")[3:4]} & {*faults.no_scope}:
+            return _fault(401, "OAUTH_SCOPE_MISMATCH", "invalid oauth scope to access this URL")
         return None
 
     # -- OAuth -------------------------------------------------------------------------------
 
     async def _token(self, request: web.Request) -> web.Response:
         """Zoho reports a refused grant with status 200."""
+        self.asked_for_tokens += 1
         form = {**request.query, **(await request.post())}
         if form.get("grant_type") != "refresh_token":
             return web.json_response({"error": "unsupported_grant_type"})
@@ -213,8 +221,8 @@ class SandboxCrm:
     # -- the API -----------------------------------------------------------------------------
 
     async def _users(self, request: web.Request) -> web.Response:
-        users = list(USERS[:1]) if request.query.get("type") == "CurrentUser" else list(USERS)
-        return web.json_response({"users": users, "info": _info(len(users))})
+        only_one = request.query.get("type") == "CurrentUser"
+        return self._page(request, "users", self.users[:1] if only_one else self.users)
 
     async def _search(self, request: web.Request) -> web.Response:
         module = request.match_info["module"]
@@ -236,21 +244,18 @@ class SandboxCrm:
             for (body,) in rows
             if any(test.holds(record := json.loads(body)) for test in tests)
         ]
-        return self._page(request, found, known)
+        return self._page(request, "data", _shown(request, found, known))
 
     async def _list(self, request: web.Request) -> web.Response:
         module = request.match_info["module"]
         known = MODULE_FIELDS.get(module)
         if known is None:
             return _fault(400, "INVALID_MODULE", "the module name given seems to be invalid")
-        return self._page(request, self.records(module), known)
+        return self._page(request, "data", _shown(request, self.records(module), known))
 
-    def _page(
-        self, request: web.Request, found: list[dict[str, Any]], known: tuple[str, ...]
-    ) -> web.Response:
+    def _page(self, request: web.Request, name: str, found: list[dict[str, Any]]) -> web.Response:
         if not found:
             return web.Response(status=204)
-        names = [n for n in request.query.get("fields", "").split(",") if n in known] or list(known)
         try:
             page = max(1, int(request.query.get("page", "1")))
             per_page = min(_PER_PAGE, max(1, int(request.query.get("per_page", _PER_PAGE))))
@@ -258,9 +263,8 @@ class SandboxCrm:
             return _fault(400, "INVALID_DATA", "page and per_page are numbers")
         first = (page - 1) * per_page
         shown = found[first : first + per_page]
-        data = [{"id": r["id"], **{n: r.get(n) for n in names}} for r in shown]
         more = len(found) > first + len(shown)
-        return web.json_response({"data": data, "info": _info(len(shown), page, more)})
+        return web.json_response({name: shown, "info": _info(len(shown), page, more)})
 
     async def _add_calls(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -276,6 +280,10 @@ class SandboxCrm:
         taken = all(result["status"] == "success" for result in results)
         return web.json_response({"data": results}, status=201 if taken else 202)
 
+    def _has(self, module: object, link: object) -> bool:
+        query = "SELECT 1 FROM records WHERE module = ? AND id = ?"
+        return self._db.execute(query, (str(module), _id_of(link))).fetchone() is not None
+
     def _add_call(self, record: dict[str, Any]) -> dict[str, Any]:
         for name in ("Subject", "Call_Type", "Call_Start_Time", "Call_Duration"):
             if not record.get(name):
@@ -290,6 +298,12 @@ class SandboxCrm:
                 return _refused("INVALID_DATA", "invalid data", name)
         if "What_Id" in record and "$se_module" not in record:
             return _refused("DEPENDENT_FIELD_MISSING", "dependent field missing", "$se_module")
+        links = {"Who_Id": "Contacts", "What_Id": record.get("$se_module")}
+        for name, module in links.items():
+            if name in record and not self._has(module, record[name]):
+                return _refused("INVALID_DATA", "the id given seems to be invalid", name)
+        if "Owner" in record and _id_of(record["Owner"]) not in {user["id"] for user in USERS}:
+            return _refused("INVALID_DATA", "the id given seems to be invalid", "Owner")
         now = self._ms()
         (count,) = self._db.execute(
             "SELECT count(*) FROM records WHERE module = 'Calls'"
@@ -330,6 +344,13 @@ class SandboxCrm:
         return round(self._clock.now().timestamp() * 1000)
 
 
+def _shown(
+    request: web.Request, found: list[dict[str, Any]], known: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    names = [n for n in request.query.get("fields", "").split(",") if n in known] or list(known)
+    return [{"id": record["id"], **{n: record.get(n) for n in names}} for record in found]
+
+
 def _info(count: int, page: int = 1, more: bool = False) -> dict[str, Any]:
     return {"per_page": _PER_PAGE, "count": count, "page": page, "more_records": more}
 
@@ -344,6 +365,11 @@ def _fault(
 def _refused(code: str, message: str, field_name: str) -> dict[str, Any]:
     details = {"api_name": field_name}
     return {"code": code, "details": details, "message": message, "status": "error"}
+
+
+def _id_of(link: object) -> str:
+    """Zoho takes a link as its id, or as an object that holds it."""
+    return str(link.get("id") if isinstance(link, dict) else link)
 
 
 def _is_moment(text: str) -> bool:

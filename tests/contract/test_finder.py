@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -28,14 +29,19 @@ from shared.phone import parse
 from shared.sandbox.crm import CLIENT_ID, CLIENT_SECRET, REFRESH_TOKEN, Faults, SandboxCrm
 from shared.secrets import SecretBox, new_key
 from shared.sqlite import SqliteFile
+from shared.storage.mongo import MongoStore
+from shared.storage.port import DocumentStore
 from shared.storage.sqlite import SqliteStore
 from shared.testing.waiting import eventually
 
 FRESH, UNKNOWN = timedelta(minutes=10), timedelta(minutes=1)
 SOON = timedelta(seconds=5)
 JANE, NOBODY = "+447700900123", "+447700900999"
-#: In the CRM in a form that the first of two requests asks for.
-MIA = "+447700900168"
+#: In the CRM in a form that the first request asks for.
+BOB = "+447700900167"
+MINUTE = timedelta(minutes=1)
+#: A rule's budget for a ringing call.
+BUDGET = timedelta(seconds=1.5)
 
 
 class World:
@@ -47,7 +53,7 @@ class World:
         self.url = url
         self.clock = clock
         self.box = SecretBox([new_key()])
-        self.store = SqliteStore(db, clock)
+        self.store: DocumentStore = SqliteStore(db, clock)
         self.http = HttpClient(AddressGuard(networks("127.0.0.0/8", setting="X")))
         self.finders: list[Finder] = []
 
@@ -120,7 +126,7 @@ async def real_time(tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def opened(clock: Clock, folder: Path) -> AsyncIterator[World]:
-    crm = SandboxCrm(folder / "crm.db")
+    crm = SandboxCrm(folder / "crm.db", clock=clock)
     db = SqliteFile(None)
     await db.open()
     found = World(db, crm, f"http://127.0.0.1:{await crm.start()}", clock)
@@ -152,6 +158,28 @@ async def test_a_card_holds_what_a_screen_shows(world: World) -> None:
     assert card.phones == ("+44 7700 900123",)
     # The organisation's number is not set: a wrong link is worse than none.
     assert card.page_url is None
+
+
+@pytest.mark.parametrize("stored", ["07911123456", "7911123456", "07911 123456"])
+async def test_a_number_that_was_typed_as_it_is_dialled_at_home_is_found(
+    world: World, stored: str
+) -> None:
+    world.crm.put("Contacts", {"id": "1", "Full_Name": "Home", "Mobile": stored})
+    found = await world.finder().find(world.question("447911123456"), within=SOON)
+    assert [card.display_name for card in found.candidates] == ["Home"]
+
+
+async def test_a_module_that_the_template_does_not_know_is_not_taken_for_all(world: World) -> None:
+    with pytest.raises(Rejected, match="no contact type Contcts"):
+        await world.finder().find(world.question(modules=("Contcts", "Leads")), within=SOON)
+    assert not world.crm.asked
+
+
+async def test_all_users_are_read_however_many_pages_they_fill(world: World) -> None:
+    users = [{"id": str(n), "full_name": f"Agent {n}"} for n in range(450)]
+    world.crm.users = users
+    found = await world.connections().connector(world.known).list_users(within=SOON)
+    assert [user.user_id for user in found] == [user["id"] for user in users]
 
 
 async def test_modules_answer_in_their_order(world: World) -> None:
@@ -212,9 +240,9 @@ async def test_replicas_share_their_answers_through_the_store(world: World) -> N
 async def test_many_calls_from_one_number_are_one_request(world: World) -> None:
     finder = world.finder()
     found = await asyncio.gather(
-        *(finder.find(world.question(MIA), within=SOON) for _ in range(20))
+        *(finder.find(world.question(BOB), within=SOON) for _ in range(20))
     )
-    assert {answer.candidates[0].display_name for answer in found} == {"Mia Missed"}
+    assert {answer.candidates[0].display_name for answer in found} == {"Bob Busy"}
     assert world.searches == 1
 
 
@@ -226,6 +254,40 @@ async def test_what_changed_in_the_crm_is_asked_again(world: World) -> None:
     found = await finder.find(world.question(), within=SOON)
     assert found.source is Source.CRM
     assert found.candidates[0].display_name == "J"
+
+
+async def test_an_answer_from_before_a_change_is_given_to_who_asked_and_to_nobody_else(
+    world: World, clock: ManualClock
+) -> None:
+    finder = world.finder()
+    await finder.find(world.question(JANE), within=SOON)  # the token is fetched
+    world.crm.faults = Faults(latency_ms=1000)
+    early = asyncio.create_task(finder.find(world.question(NOBODY), within=SOON))
+    await eventually(lambda: clock.sleepers == 1)
+    world.crm.faults = Faults()
+    await clock.advance(timedelta(milliseconds=1))
+    await finder.forget("acme", connection="zoho", numbers=[NOBODY])
+    late = await finder.find(world.question(NOBODY), within=SOON)
+    assert (late.source, early.done()) == (Source.CRM, False)
+    await clock.advance(timedelta(seconds=1))
+    await finder.forget("acme", connection="zoho", numbers=[NOBODY])
+    assert (await early).candidates == ()
+    world.crm.put("Contacts", {"id": "1", "Full_Name": "New", "Phone": NOBODY})
+    for replica in (finder, world.finder()):
+        found = await replica.find(world.question(NOBODY), within=SOON)
+        assert [card.display_name for card in found.candidates] == ["New"]
+
+
+async def test_a_replica_that_was_told_of_a_change_does_not_believe_the_stores_older_answer(
+    world: World, clock: ManualClock
+) -> None:
+    """``lookup`` clears the store, and may be slower than the call."""
+    await world.finder().find(world.question(), within=SOON)
+    await clock.advance(timedelta(milliseconds=1))
+    finder = world.finder()
+    finder.forget_here("acme", connection="zoho", numbers=[JANE])
+    assert (await finder.find(world.question(), within=SOON)).source is Source.CRM
+    assert (await finder.find(world.question(), within=SOON)).source is Source.PROCESS
 
 
 async def test_another_tenants_answer_is_never_given(world: World) -> None:
@@ -253,11 +315,11 @@ async def test_an_answer_that_comes_too_late_is_there_for_the_next_caller(
     world.crm.faults = Faults(latency_ms=400)
     before = world.searches
     with pytest.raises(OutOfTime, match=r"within 0\.1 s"):
-        await finder.find(world.question(MIA), within=timedelta(seconds=0.1))
+        await finder.find(world.question(BOB), within=timedelta(seconds=0.1))
 
     async def known() -> bool:
         try:
-            found = await finder.find(world.question(MIA), within=timedelta(seconds=0.05))
+            found = await finder.find(world.question(BOB), within=timedelta(seconds=0.05))
         except OutOfTime:
             return False
         return found.source is Source.PROCESS
@@ -284,8 +346,15 @@ async def test_could_not_ask_is_an_error_and_is_never_kept(
     with pytest.raises(error):
         await finder.find(world.question(), within=SOON)
     world.crm.faults = Faults()
-    await clock.advance(timedelta(seconds=8))
+    await clock.advance(MINUTE)
     assert (await finder.find(world.question(), within=SOON)).candidates
+
+
+async def test_a_crm_that_is_down_may_say_for_how_long(world: World) -> None:
+    world.crm.faults = Faults(fail_next=9, fail_status=503, retry_after_s=7)
+    with pytest.raises(Unavailable) as told:
+        await world.finder().find(world.question(), within=SOON)
+    assert told.value.retry_after == timedelta(seconds=7)
 
 
 async def test_a_crm_that_asks_for_a_pause_gets_it(world: World, clock: ManualClock) -> None:
@@ -303,12 +372,13 @@ async def test_a_crm_that_asks_for_a_pause_gets_it(world: World, clock: ManualCl
     assert (await finder.find(world.question(), within=SOON)).candidates
 
 
-async def test_a_refused_token_is_replaced_once(world: World) -> None:
+async def test_a_refused_token_is_replaced_once(world: World, clock: ManualClock) -> None:
     finder = world.finder()
     await finder.find(world.question(NOBODY), within=SOON)
+    await clock.advance(MINUTE)
     world.crm.forget_tokens()
     assert (await finder.find(world.question(), within=SOON)).candidates
-    assert len(world.crm._tokens.issued) == 2
+    assert world.crm.asked_for_tokens == 2
 
 
 async def test_replicas_fetch_one_token_between_them(real_time: World) -> None:
@@ -319,7 +389,7 @@ async def test_replicas_fetch_one_token_between_them(real_time: World) -> None:
     await asyncio.gather(
         *(f.find(world.question(n), within=SOON) for f, n in zip(finders, numbers, strict=True))
     )
-    assert len(world.crm._tokens.issued) == 1
+    assert world.crm.asked_for_tokens == 1
 
 
 async def test_a_token_is_fetched_ahead_of_its_end(world: World, clock: ManualClock) -> None:
@@ -327,7 +397,94 @@ async def test_a_token_is_fetched_ahead_of_its_end(world: World, clock: ManualCl
     await finder.find(world.question(), within=SOON)
     await clock.advance(timedelta(minutes=59, seconds=1))
     await finder.find(world.question(), within=SOON)
-    assert len(world.crm._tokens.issued) == 2
+    assert world.crm.asked_for_tokens == 2
+
+
+async def test_a_caller_is_found_in_time_by_a_process_that_starts_while_the_store_is_away(
+    world: World,
+) -> None:
+    away = MongoStore(SecretStr("mongodb://127.0.0.1:1"), database="away", clock=world.clock)
+    world.store = away
+    finder = world.finder()
+    assert (await finder.find(world.question(), within=BUDGET)).candidates
+    assert (await finder.find(world.question(BOB), within=BUDGET)).candidates
+    assert world.crm.asked_for_tokens == 1
+    await away.close()
+
+
+async def test_a_refused_grant_is_left_in_peace_by_all_replicas_longer_each_time(
+    world: World, clock: ManualClock
+) -> None:
+    world.crm.faults = Faults(grant_revoked=True)
+    numbers = [f"+4477009002{n:02}" for n in range(20)]
+    for asked, minutes in enumerate((1, 2, 4, 8, 15, 15), start=1):
+        for finder in (world.finder(), world.finder()):
+            errors = await asyncio.gather(
+                *(finder.find(world.question(n), within=SOON) for n in numbers),
+                return_exceptions=True,
+            )
+            for error in errors:
+                assert isinstance(error, NeedsReconnect)
+                assert error.retry_after == timedelta(minutes=minutes)
+        assert world.crm.asked_for_tokens == asked
+        await clock.advance(timedelta(minutes=minutes))
+    world.crm.faults = Faults()
+    assert (await world.finder().find(world.question(), within=SOON)).candidates
+
+
+async def test_a_grant_that_was_mended_is_used_at_once(world: World) -> None:
+    finder = world.finder()
+    world._known = world.account(refresh_token="lost")
+    with pytest.raises(NeedsReconnect, match=r"invalid_code.*connect it again"):
+        await finder.find(world.question(), within=SOON)
+    world._known = world.account()
+    assert (await finder.find(world.question(), within=SOON)).candidates
+
+
+async def test_a_crm_that_gave_too_many_tokens_is_not_told_to_be_disconnected(
+    world: World, clock: ManualClock
+) -> None:
+    finder = world.finder()
+    mine = world.known
+    for n in range(10):
+        world._known = replace(mine, tenant=f"other{n}")
+        await finder.find(world.question(), within=SOON)
+    world._known = mine
+    for minutes in (1, 2, 4, 8):
+        with pytest.raises(Throttled, match="Access Denied") as told:
+            await finder.find(world.question(), within=SOON)
+        assert told.value.retry_after == timedelta(minutes=minutes)
+        asked = world.crm.asked_for_tokens
+        with pytest.raises(Throttled):
+            await finder.find(world.question(BOB), within=SOON)
+        assert world.crm.asked_for_tokens == asked
+        await clock.advance(timedelta(minutes=minutes))
+    assert (await finder.find(world.question(), within=SOON)).candidates
+
+
+async def test_a_module_without_a_right_costs_neither_the_other_modules_nor_the_tokens(
+    world: World, clock: ManualClock
+) -> None:
+    world.crm.faults = Faults(no_scope=["Leads"])
+    finder = world.finder()
+    for _ in range(30):
+        found = await finder.find(world.question(modules=("Contacts", "Leads")), within=SOON)
+        assert [card.display_name for card in found.candidates] == ["Jane Doe"]
+        assert found.refused[0].startswith("Leads: ")
+        with pytest.raises(NeedsReconnect, match="every scope"):
+            await finder.find(world.question(modules=("Leads",)), within=SOON)
+        await clock.advance(MINUTE)
+        await finder.forget("acme", connection="zoho", numbers=[JANE])
+    # After 0, 1, 3, 7 and 15 minutes.
+    assert world.crm.asked_for_tokens == 5
+
+
+async def test_a_token_that_no_key_opens_any_more_is_fetched_anew(world: World) -> None:
+    await world.finder().find(world.question(), within=SOON)
+    world.box = SecretBox([new_key()])
+    world._known = world.account()
+    assert (await world.finder().find(world.question(BOB), within=SOON)).candidates
+    assert world.crm.asked_for_tokens == 2
 
 
 async def test_a_token_lies_sealed_in_the_store(world: World) -> None:

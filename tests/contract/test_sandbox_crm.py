@@ -326,6 +326,30 @@ async def test_users_are_listed_and_the_current_one_is_one(client: Client) -> No
     assert current.json["users"] == [USERS[0]]
 
 
+async def test_many_users_come_in_pages(client: Client) -> None:
+    client.crm.users = [{"id": str(number), "full_name": f"Agent {number}"} for number in range(3)]
+
+    pages = [
+        await client.ask("GET", "/crm/v2/users", params={"page": page, "per_page": "2"})
+        for page in ("1", "2")
+    ]
+
+    assert [len(page.json["users"]) for page in pages] == [2, 1]
+    assert [page.json["info"]["more_records"] for page in pages] == [True, False]
+
+
+async def test_a_module_without_a_scope_refuses_a_token_that_is_good_for_others(
+    client: Client,
+) -> None:
+    await client.set_faults(no_scope=["Leads", "Calls"])
+
+    refused = [await client.search("(Phone:equals:1)", "Leads"), await client.log_calls(A_CALL)]
+
+    assert [reply.status for reply in refused] == [401, 401]
+    assert {reply.json["code"] for reply in refused} == {"OAUTH_SCOPE_MISMATCH"}
+    assert (await client.search("(Phone:equals:1)", "Contacts")).status == 204
+
+
 # -- criteria as a language ------------------------------------------------------------------
 
 

@@ -87,7 +87,7 @@ class CrmRequests:
         token = await self._tokens.token() if self._tokens else None
         answer = await self._send(request, variables, token, within, merge)
         if answer.status in self._manifest.outcome.credentials and self._tokens and token:
-            token = await self._tokens.token(refused=token.access_token)
+            token = await self._tokens.token(refused=token)
             answer = await self._send(request, variables, token, within, merge)
         self._refuse_failures(answer)
         return answer
@@ -130,15 +130,19 @@ class CrmRequests:
         status = answer.status
         if status in outcome.none_found or HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             return
+        wait = retry_after(answer, self._clock.now())
         if status == HTTPStatus.TOO_MANY_REQUESTS:
-            wait = retry_after(answer, self._clock.now())
+            wait = _PATIENCE if wait is None else wait
             # Every other request of this connection waits too: a ban would hit them all.
             self._pause_until = self._clock.now() + wait
             raise Throttled("the CRM asks to slow down", retry_after=wait)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise Unavailable(f"the CRM answered {status}")
+            raise Unavailable(f"the CRM answered {status}", retry_after=wait)
         if status in outcome.credentials:
-            raise NeedsReconnect(f"the CRM refuses the token ({status}); connect it again")
+            raise NeedsReconnect(
+                f"the CRM does not accept its own token ({status}): the grant is lost or lacks a "
+                "right; connect it again with every scope that is needed"
+            )
         try:
             reply = json_of(answer)
         except Unavailable:
@@ -157,15 +161,14 @@ def json_of(answer: Answer) -> Any:
         raise Unavailable(f"the CRM answered {answer.status} without JSON") from None
 
 
-def retry_after(answer: Answer, now: datetime) -> timedelta:
-    """Seconds or a date (RFC 9110), within reason."""
+def retry_after(answer: Answer, now: datetime) -> timedelta | None:
+    """Seconds or a date (RFC 9110), within reason; None where the CRM does not say."""
     text = answer.headers.get("retry-after", "").strip()
-    wait = _PATIENCE
     if text.isascii() and text.isdigit() and len(text) <= _MAX_RETRY_AFTER_DIGITS:
         wait = timedelta(seconds=int(text))
-    elif text:
+    else:
         try:
             wait = parsedate_to_datetime(text) - now
         except (ValueError, TypeError):
-            wait = _PATIENCE
+            return None
     return min(max(wait, timedelta(0)), _LONGEST_PATIENCE)

@@ -16,11 +16,13 @@ from shared.crm.language.functions import plain_text
 from shared.crm.language.paths import at_path
 from shared.crm.language.text import compile_text
 from shared.crm.port import JournalEntry, ModuleAnswer
-from shared.errors import OutOfTime, Rejected, Unavailable
+from shared.errors import MeshError, NeedsReconnect, OutOfTime, Rejected, Unavailable
 from shared.net.client import Answer
 from shared.phone import PhoneNumber, same_number, spellings
 
 _CHECK_WITHIN = timedelta(seconds=10)
+#: Of a list; a CRM that always says there are more must not keep us for ever.
+_MOST_PAGES = 100
 
 
 class TemplateConnector:
@@ -58,20 +60,30 @@ class TemplateConnector:
         card: bool,
         within: timedelta,
     ) -> list[ModuleAnswer]:
-        wanted = [module for module in modules if module in self.manifest.contacts]
-        wanted = wanted or list(self.manifest.contacts)
+        if unknown := sorted(set(modules) - set(self.manifest.contacts)):
+            raise Rejected(
+                f"template {self.manifest.name} has no contact type {', '.join(unknown)}"
+            )
+        refusals: list[MeshError] = []
+
+        async def of_module(module: str) -> ModuleAnswer:
+            try:
+                return await self._search_module(number, module, fields, card, within)
+            except (Rejected, NeedsReconnect) as error:
+                refusals.append(error)
+                return ModuleAnswer(module, refused=error.message)
+
+        wanted = modules or list(self.manifest.contacts)
         try:
             async with asyncio.timeout(within.total_seconds()):
-                found = await asyncio.gather(
-                    *(
-                        self._search_module(number, module, fields, card, within)
-                        for module in wanted
-                    )
-                )
+                found = await asyncio.gather(*(of_module(module) for module in wanted))
         except TimeoutError:
             raise OutOfTime(f"the CRM did not answer within {within.total_seconds():g} s") from None
-        if all(answer.refused is not None for answer in found):
-            raise Rejected("; ".join(f"{a.module}: {a.refused}" for a in found))
+        if len(refusals) == len(found):
+            lost = [error for error in refusals if isinstance(error, NeedsReconnect)]
+            raise (
+                lost[0] if lost else Rejected("; ".join(f"{a.module}: {a.refused}" for a in found))
+            )
         return found
 
     async def _search_module(
@@ -88,12 +100,9 @@ class TemplateConnector:
         asked = ",".join(dict.fromkeys(names))
         for tests in self._tests(number, contact):
             variables = {"Module": module, "Tests": tests, "Fields": asked}
-            try:
-                answer = await self._requests.ask(
-                    self.manifest.search.request, variables, within=within
-                )
-            except Rejected as error:
-                return ModuleAnswer(module, refused=error.message)
+            answer = await self._requests.ask(
+                self.manifest.search.request, variables, within=within
+            )
             records = self._records(answer, self.manifest.search.records)
             cards = [self._cards.card(record, module, fields) for record in records]
             if kept := tuple(card for card in cards if self._has(card, number)):
@@ -134,15 +143,22 @@ class TemplateConnector:
         users = self.manifest.users
         if users is None:
             return ()
-        answer = await self._requests.ask(users.request, {}, within=within)
-        return tuple(
-            CrmUser(
-                user_id=plain_text(at_path(record, users.user_id)),
-                display_name=plain_text(at_path(record, users.display_name)),
-                email=plain_text(at_path(record, users.email)) or None if users.email else None,
+        found: list[CrmUser] = []
+        for page in range(1, _MOST_PAGES + 1):
+            answer = await self._requests.ask(users.request, {"Page": page}, within=within)
+            found += (
+                CrmUser(
+                    user_id=plain_text(at_path(record, users.user_id)),
+                    display_name=plain_text(at_path(record, users.display_name)),
+                    email=plain_text(at_path(record, users.email)) or None if users.email else None,
+                )
+                for record in self._records(answer, users.records)
             )
-            for record in self._records(answer, users.records)
-        )
+            if not users.more or self._requests.is_empty(answer):
+                break
+            if at_path(json_of(answer), users.more) is not True:
+                break
+        return tuple(found)
 
     # -- journaling --------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from shared.phone import valid_format
 
 #: Set by the engine beside the parameters, by operation.
 SEARCH_VARIABLES = frozenset({"Module", "Field", "Phone", "Tests", "Fields"})
+USERS_VARIABLES = frozenset({"Page"})
 CONTACT_VARIABLES = frozenset({"ContactId", "Module"})
 JOURNAL_VARIABLES = frozenset(
     {
@@ -163,6 +164,9 @@ class Users(Strict):
     user_id: str
     display_name: str
     email: str | None = None
+    more: str | None = Field(
+        default=None, description="Path to whether there are more; then ``Page`` counts from 1."
+    )
 
 
 class Find(Strict):
@@ -215,7 +219,6 @@ class Manifest(Strict):
             if not valid_format(text):
                 raise ValueError(f"phone_formats: {text!r} is no format")
         known = self._parameters_read()
-        token = {"access_token"}
         _check(known, "check", self.check.texts())
         if isinstance(self.auth, OAuth2Refresh):
             _check(known, "auth.token_url", [self.auth.token_url])
@@ -224,13 +227,11 @@ class Manifest(Strict):
             texts = [contact.page_url or "", *_texts_in(contact.journal)]
             _check(known | CONTACT_VARIABLES, f"contacts.{name}", texts)
         if self.users is not None:
-            _check(known, "users", self.users.request.texts())
+            _check(known | USERS_VARIABLES, "users", self.users.request.texts())
         if self.journal is not None:
             texts = [self.journal.subject, self.journal.description]
             texts += [*self.journal.create.texts(), *self.journal.find.request.texts()]
             _check(known | JOURNAL_VARIABLES, "journal", texts)
-        if token & known:
-            raise ValueError("parameters: access_token is the engine's own name")
         return self
 
     def _parameters_read(self) -> set[str]:

@@ -10,6 +10,7 @@ from shared.phone import MAX_DIGITS, PhoneNumber, parse, same_number, spellings,
 
 #: PBXware's three, and the forms of a valid number.
 FORMATS = ("digits", "***-***-****", "*** *** ****", "e164", "national", "international")
+FORMS = ("e164", "national", "national_digits", "international", "nsn")
 REGIONS = (None, "US", "GB", "DE", "FR", "IT", "BR")
 
 regions = st.sampled_from(REGIONS)
@@ -111,7 +112,27 @@ def test_a_number_is_spelled_in_every_format_that_fits_it_in_their_order(
 def test_spellings_that_look_alike_are_one() -> None:
     number = parse("2025550101", "US")
 
-    assert spellings(number, ["digits", "**********", "nsn"]) == ("2025550101",)
+    assert spellings(number, ["digits", "**********", "national_digits", "nsn"]) == ("2025550101",)
+
+
+@pytest.mark.parametrize(
+    ("raw", "region", "expected"),
+    [
+        ("447700900123", "GB", "07700900123"),
+        ("+4930123456", "GB", "030123456"),
+        ("+12025550101", "US", "2025550101"),
+        ("+390612345678", "IT", "0612345678"),
+        ("+36301234567", "HU", "06301234567"),
+    ],
+)
+def test_a_number_has_the_digits_that_are_dialled_in_its_country(
+    raw: str, region: str, expected: str
+) -> None:
+    assert spellings(parse(raw, region), ["national_digits"]) == (expected,)
+
+
+def test_a_number_of_no_region_has_no_national_digits() -> None:
+    assert spellings(parse("1202888888", "US"), ["national_digits"]) == ()
 
 
 def test_a_pattern_fits_the_number_as_given_before_its_national_part() -> None:
@@ -125,7 +146,7 @@ def test_every_written_form_of_a_valid_number_is_read_as_that_number_in_its_regi
     example = phonenumbers.example_number(region)
     assert example is not None
     e164 = phonenumbers.format_number(example, PhoneNumberFormat.E164)
-    forms = spellings(parse(e164, region), ["e164", "national", "international", "nsn"])
+    forms = spellings(parse(e164, region), FORMS)
 
     assert {form: parse(form, region).e164 for form in forms} == dict.fromkeys(forms, e164)
 
@@ -274,6 +295,7 @@ def test_being_the_same_number_holds_both_ways(one: str, other: str, region: str
         "national",
         "international",
         "nsn",
+        "national_digits",
         "*",
         "***-***-****",
         "*** *** ****",
