@@ -29,6 +29,18 @@ def to_text(moment: datetime) -> str:
     return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
+def to_ms(moment: datetime) -> int:
+    """Whole milliseconds since 1970, rounded down."""
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+def from_ms(ms: int) -> datetime:
+    """Raises: OverflowError when it is no date of the calendar."""
+    return _EPOCH + timedelta(milliseconds=ms)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 #: A moment on the wire and in a document; a naive time is refused.
 Instant = Annotated[
     AwareDatetime,

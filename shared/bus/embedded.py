@@ -12,18 +12,29 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Sequence
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
+from typing import Any, NamedTuple
 
 import structlog
 
-from shared.bus.delivery import Dead, Done, Retry, code_of, dead_letter, deliver, letter_id, text_of
+from shared.bus.delivery import (
+    CRASHED,
+    Dead,
+    Done,
+    Refused,
+    code_of,
+    dead_letter,
+    deliver,
+    deliver_once,
+    letter_id,
+    text_of,
+)
 from shared.bus.port import Consumer, DeadLetter, Subscription
-from shared.bus.topology import Topology
+from shared.bus.topology import DELIVERY_LIMIT, Topology
 from shared.clock import Clock
 from shared.contracts.envelope import Message, Query
 from shared.errors import MeshError, NotFound, OutOfTime, Unavailable
+from shared.moments import from_ms, to_ms
 from shared.observe.metrics import Metrics
 from shared.sqlite import SqliteFile
 
@@ -41,6 +52,7 @@ CREATE TABLE IF NOT EXISTS bus_deliveries (
   attempt INTEGER NOT NULL DEFAULT 1,
   due_ms INTEGER NOT NULL,
   first_failed_ms INTEGER,
+  deliveries INTEGER NOT NULL DEFAULT 0,
   died_ms INTEGER,
   error_code TEXT,
   error TEXT,
@@ -52,6 +64,8 @@ _DEAD_INDEX = """
 CREATE INDEX IF NOT EXISTS bus_dead ON bus_deliveries (letter_id) WHERE died_ms IS NOT NULL"""
 #: How often a worker looks for what another process replayed.
 _LOOK = timedelta(seconds=1)
+#: Until a database that failed is asked again.
+_AGAIN = timedelta(seconds=1)
 #: Live copies under way per subscription; more are dropped, screens only need the newest.
 _LIVE_LIMIT = 1000
 
@@ -59,7 +73,7 @@ _LIVE_LIMIT = 1000
 class EmbeddedBus:
     """
     *consumers* are all durable subscriptions of the mesh, running here or not: their messages
-    are kept for them.
+    are kept for them. Retries wait by the wall clock: set back, it makes them wait as much longer.
     """
 
     def __init__(
@@ -77,8 +91,8 @@ class EmbeddedBus:
         self._topology = topology or Topology()
         self._consumers = list(consumers)
         self._workers: list[_Worker] = []
-        self._live: list[Subscription] = []
-        self._answers: dict[str, Subscription] = {}
+        self._live: list[_Once] = []
+        self._answers: dict[str, _Once] = {}
         self._side_tasks: set[asyncio.Task[None]] = set()
         self._open = False
         self.dead_letters = EmbeddedDeadLetters(db, clock)
@@ -90,9 +104,9 @@ class EmbeddedBus:
         if issubclass(contract, Query):
             if contract.wire_name() in self._answers:
                 raise RuntimeError(f"two services answer {contract.wire_name()}")
-            self._answers[contract.wire_name()] = subscription
+            self._answers[contract.wire_name()] = _Once(subscription, self._metrics)
         elif subscription.live:
-            self._live.append(subscription)
+            self._live.append(_Once(subscription, self._metrics))
         else:
             if subscription.consumer not in self._consumers:
                 self._consumers.append(subscription.consumer)
@@ -100,10 +114,10 @@ class EmbeddedBus:
             self._workers.append(_Worker(subscription, queue, self._db, self._clock, self._metrics))
 
     async def start(self) -> None:
-        await self._db.write(_create)
+        newest = await self._db.write(_create)
         self._open = True
         for worker in self._workers:
-            worker.start()
+            worker.start(newest=newest)
 
     async def stop(self, *, drain: timedelta) -> None:
         for worker in self._workers:
@@ -120,14 +134,14 @@ class EmbeddedBus:
         await asyncio.gather(*self._side_tasks, return_exceptions=True)
 
     async def ready(self) -> bool:
-        return self._open
+        return self._open and all(worker.at_work for worker in self._workers)
 
     async def send(self, message: Message[Any]) -> None:
         if not self._open:
             raise Unavailable("the bus is not running")
         contract = type(message.body)
         data = message.encode()
-        due = _ms(self._clock.now())
+        due = to_ms(self._clock.now())
         rows = [
             (
                 self._topology.work(consumer),
@@ -147,47 +161,54 @@ class EmbeddedBus:
         for worker in self._workers:
             if worker.subscription.contract is contract:
                 worker.look()
-        for subscription in self._live:
-            if subscription.contract is contract and len(self._side_tasks) < _LIVE_LIMIT:
-                self._aside(self._deliver_live(subscription, data, message.tenant))
+        for live in self._live:
+            if live.subscription.contract is contract and len(self._side_tasks) < _LIVE_LIMIT:
+                self._aside(live.deliver(data, tenant=message.tenant))
 
     async def ask(self, message: Message[Any], *, within: timedelta) -> bytes:
         contract = type(message.body).wire_name()
-        subscription = self._answers.get(contract)
-        if not self._open or subscription is None:
+        answering = self._answers.get(contract)
+        if not self._open or answering is None:
             raise Unavailable(f"no service here answers {contract}")
         try:
             async with asyncio.timeout(within.total_seconds()):
-                fate = await deliver(
-                    message.encode(),
-                    subscription,
-                    attempt=subscription.retry.attempts,
-                    tenant=message.tenant,
-                    metrics=self._metrics,
-                )
+                fate = await answering.deliver(message.encode(), tenant=message.tenant)
         except TimeoutError:
             raise OutOfTime(
                 f"no answer to {contract} within {within.total_seconds():g} s"
             ) from None
-        if isinstance(fate, Done) and fate.answer is not None:
-            return fate.answer.model_dump_json().encode()
-        if isinstance(fate, Dead | Retry) and isinstance(fate.error, MeshError):
-            raise fate.error
-        raise MeshError("internal error")
+        if isinstance(fate, Refused):
+            raise fate.error()
+        if fate.answer is None:
+            raise MeshError("internal error")
+        return fate.answer.model_dump_json().encode()
 
     def _aside(self, work: Any) -> None:
         task = asyncio.create_task(work)
         self._side_tasks.add(task)
         task.add_done_callback(self._side_tasks.discard)
 
-    async def _deliver_live(self, subscription: Subscription, data: bytes, tenant: str) -> None:
-        await deliver(
-            data,
-            subscription,
-            attempt=subscription.retry.attempts,
-            tenant=tenant,
-            metrics=self._metrics,
-        )
+
+class _Once:
+    """Answers questions, or takes live copies; up to ``prefetch`` at once."""
+
+    def __init__(self, subscription: Subscription, metrics: Metrics) -> None:
+        self.subscription = subscription
+        self._metrics = metrics
+        self._places = asyncio.Semaphore(subscription.prefetch)
+
+    async def deliver(self, data: bytes, *, tenant: str) -> Done | Refused:
+        async with self._places:
+            return await deliver_once(data, self.subscription, tenant=tenant, metrics=self._metrics)
+
+
+class _Taken(NamedTuple):
+    seq: int
+    tenant: str
+    data: bytes
+    attempt: int
+    first_failed_ms: int | None
+    deliveries: int
 
 
 class _Worker:
@@ -209,12 +230,19 @@ class _Worker:
         self._wake = asyncio.Event()
         self._in_hand: dict[int, asyncio.Task[None]] = {}
         self._loop: asyncio.Task[None] | None = None
+        self._newest_before = 0
 
     @property
     def running(self) -> set[asyncio.Task[None]]:
         return set(self._in_hand.values())
 
-    def start(self) -> None:
+    @property
+    def at_work(self) -> bool:
+        return self._loop is not None and not self._loop.done()
+
+    def start(self, *, newest: int) -> None:
+        """*newest* is the last row that earlier runs left behind."""
+        self._newest_before = newest
         self._loop = asyncio.create_task(self._run(), name=f"worker {self._queue}")
 
     def look(self) -> None:
@@ -234,31 +262,39 @@ class _Worker:
         while True:
             self._wake.clear()
             free = self.subscription.prefetch - len(self._in_hand)
-            taken = await self._take(free) if free > 0 else 0
-            if free <= 0 or taken < free:
-                await self._rest()
+            try:
+                taken = await self._take(free) if free > 0 else 0
+                if free <= 0 or taken < free:
+                    await self._rest()
+            except Unavailable as error:
+                log.warning("queue_not_read", queue=self._queue, error=error.message)
+                await self._clock.sleep(_AGAIN)
 
     async def _take(self, free: int) -> int:
         in_hand = tuple(self._in_hand)
-        rows = await self._db.read(
+        found = await self._db.read(
             lambda db: db.execute(
                 _DUE.format(marks=",".join("?" * len(in_hand))),
-                (self._queue, _ms(self._clock.now()), *in_hand, free),
+                (self._queue, to_ms(self._clock.now()), *in_hand, free),
             ).fetchall()
         )
-        for seq, tenant, data, attempt in rows:
-            task = asyncio.create_task(self._handle(seq, tenant, data, attempt))
-            self._in_hand[seq] = task
+        rows = [_Taken(*row) for row in found]
+        # Only what an earlier run left behind can have ended it: new rows cost no second flush.
+        left = [(row.seq,) for row in rows if row.seq <= self._newest_before]
+        if left:
+            await self._db.write(lambda db: db.executemany(_COUNT, left))
+        for row in rows:
+            self._in_hand[row.seq] = asyncio.create_task(self._handle(row))
         return len(rows)
 
     async def _rest(self) -> None:
         """Until there is news, the next retry is due, or it is time to look anyway."""
         found = await self._db.read(
-            lambda db: db.execute(_NEXT_DUE, (self._queue, _ms(self._clock.now()))).fetchone()
+            lambda db: db.execute(_NEXT_DUE, (self._queue, to_ms(self._clock.now()))).fetchone()
         )
         wait = _LOOK
         if found[0] is not None:
-            wait = min(wait, timedelta(milliseconds=found[0]) - _since_epoch(self._clock.now()))
+            wait = min(wait, from_ms(found[0]) - self._clock.now())
         nap = asyncio.create_task(self._clock.sleep(max(wait, timedelta(milliseconds=1))))
         news = asyncio.create_task(self._wake.wait())
         try:
@@ -267,32 +303,54 @@ class _Worker:
             nap.cancel()
             news.cancel()
 
-    async def _handle(self, seq: int, tenant: str, data: bytes, attempt: int) -> None:
+    async def _handle(self, row: _Taken) -> None:
         try:
-            fate = await deliver(
-                data, self.subscription, attempt=attempt, tenant=tenant, metrics=self._metrics
-            )
-            now = _ms(self._clock.now())
-            # A database that fails leaves the row as it was: the message comes again.
-            with suppress(Unavailable):
-                if isinstance(fate, Done):
-                    await self._db.write(lambda db: db.execute(_DELETE, (seq,)))
-                elif isinstance(fate, Retry):
-                    due = now + round(fate.after / timedelta(milliseconds=1))
-                    await self._db.write(lambda db: db.execute(_RETRY, (due, now, seq)))
-                else:
-                    died = (
-                        now,
-                        now,
-                        code_of(fate.error),
-                        text_of(fate.error),
-                        letter_id(self._queue, data),
-                        seq,
-                    )
-                    await self._db.write(lambda db: db.execute(_BURY, died))
+            try:
+                change, values = await self._decide(row)
+            except Exception as error:
+                log.exception("message_undecided", queue=self._queue)
+                change, values = self._burial(row, "internal", type(error).__name__)
+            await self._store(change, values)
         finally:
-            self._in_hand.pop(seq, None)
+            self._in_hand.pop(row.seq, None)
             self._wake.set()
+
+    async def _decide(self, row: _Taken) -> tuple[str, tuple[Any, ...]]:
+        """The statement that makes the message's fate true."""
+        if row.deliveries > DELIVERY_LIMIT:
+            log.error("message_dead", queue=self._queue, error_code=CRASHED[0])
+            return self._burial(row, *CRASHED)
+        since = row.first_failed_ms
+        fate = await deliver(
+            row.data,
+            self.subscription,
+            attempt=row.attempt,
+            failing_since=None if since is None else from_ms(since),
+            tenant=row.tenant,
+            metrics=self._metrics,
+            clock=self._clock,
+        )
+        if isinstance(fate, Done):
+            return _DELETE, (row.seq,)
+        if isinstance(fate, Dead):
+            return self._burial(row, code_of(fate.error), text_of(fate.error))
+        now = self._clock.now()
+        return _RETRY, (to_ms(now + fate.after), to_ms(now), row.seq)
+
+    def _burial(self, row: _Taken, code: str, text: str) -> tuple[str, tuple[Any, ...]]:
+        now = to_ms(self._clock.now())
+        return _BURY, (now, now, code, text, letter_id(self._queue, row.data), row.seq)
+
+    async def _store(self, change: str, values: tuple[Any, ...]) -> None:
+        """The place stays taken meanwhile, so a database that is full or locked slows us down."""
+        while True:
+            try:
+                await self._db.write(lambda db: db.execute(change, values))
+            except Unavailable as error:
+                log.warning("fate_not_stored", queue=self._queue, error=error.message)
+                await self._clock.sleep(_AGAIN)
+            else:
+                return
 
 
 class EmbeddedDeadLetters:
@@ -315,7 +373,7 @@ class EmbeddedDeadLetters:
 
     async def replay(self, letter_id: str) -> DeadLetter:
         letter = await self.get(letter_id)
-        due = _ms(self._clock.now())
+        due = to_ms(self._clock.now())
         await self._db.write(lambda db: db.execute(_RAISE, (due, letter_id)))
         return letter
 
@@ -327,9 +385,12 @@ class EmbeddedDeadLetters:
         return await self._db.write(work)
 
 
-def _create(db: sqlite3.Connection) -> None:
+def _create(db: sqlite3.Connection) -> int:
+    """The newest row there is."""
     for statement in (_TABLE, _INDEX, _DEAD_INDEX):
         db.execute(statement)
+    newest: int = db.execute("SELECT coalesce(max(seq), 0) FROM bus_deliveries").fetchone()[0]
+    return newest
 
 
 def _letter(row: tuple[Any, ...]) -> DeadLetter:
@@ -342,8 +403,8 @@ def _letter(row: tuple[Any, ...]) -> DeadLetter:
         message_id=message_id,
         data=data,
         attempts=attempt,
-        first_failed_at=_at(first),
-        died_at=_at(died),
+        first_failed_at=None if first is None else from_ms(first),
+        died_at=from_ms(died),
         error_code=code,
         error=error,
     )
@@ -353,15 +414,17 @@ _INSERT = """
 INSERT INTO bus_deliveries (queue, service, type, tenant, message_id, data, due_ms)
 VALUES (?, ?, ?, ?, ?, ?, ?)"""
 _DUE = """
-SELECT seq, tenant, data, attempt FROM bus_deliveries
+SELECT seq, tenant, data, attempt, first_failed_ms, deliveries FROM bus_deliveries
 WHERE queue = ? AND died_ms IS NULL AND due_ms <= ? AND seq NOT IN ({marks})
 ORDER BY due_ms, seq LIMIT ?"""
 _NEXT_DUE = """
 SELECT min(due_ms) FROM bus_deliveries WHERE queue = ? AND died_ms IS NULL AND due_ms > ?"""
+_COUNT = "UPDATE bus_deliveries SET deliveries = deliveries + 1 WHERE seq = ?"
 _DELETE = "DELETE FROM bus_deliveries WHERE seq = ?"
 _RETRY = """
 UPDATE bus_deliveries
-SET attempt = attempt + 1, due_ms = ?, first_failed_ms = coalesce(first_failed_ms, ?)
+SET attempt = attempt + 1, due_ms = ?, first_failed_ms = coalesce(first_failed_ms, ?),
+  deliveries = 0
 WHERE seq = ?"""
 _BURY = """
 UPDATE bus_deliveries
@@ -371,21 +434,9 @@ WHERE seq = ?"""
 _RAISE = """
 UPDATE bus_deliveries
 SET died_ms = NULL, first_failed_ms = NULL, error_code = NULL, error = NULL, letter_id = NULL,
-  attempt = 1, due_ms = ?
+  attempt = 1, deliveries = 0, due_ms = ?
 WHERE letter_id = ?"""
 _DEAD = """
 SELECT queue, service, type, tenant, message_id, data, attempt, first_failed_ms, died_ms,
   error_code, error
 FROM bus_deliveries WHERE died_ms IS NOT NULL """
-
-
-def _since_epoch(moment: datetime) -> timedelta:
-    return moment - datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _ms(moment: datetime) -> int:
-    return _since_epoch(moment) // timedelta(milliseconds=1)
-
-
-def _at(ms: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)

@@ -9,7 +9,9 @@ Promises, the same for every adapter, tested by ``shared.testing.bus_contract``:
   subscription gets a copy per process instead, only while the process runs: for screens.
 * No order between messages.
 * ``PermanentError`` sends the message to the dead letters at once; anything else that a handler
-  raises is retried with growing delay, then goes there. A dead letter is never dropped.
+  raises is retried with growing delay, then goes there: a ``TransientError`` after a day, since
+  what is away comes back, a fault of ours after some attempts. So does a message that ends the
+  process again and again. A dead letter is never dropped.
 * ``send`` returns when the message is durable, else raises Unavailable: there is no third case.
 * Payloads cross as JSON, also within one process.
 * A message belongs to one tenant: its address carries it, and one whose envelope says otherwise
@@ -37,9 +39,12 @@ Handler = Callable[[Message[Any]], Awaitable[BaseModel | None]]
 class RetryPolicy:
     """Waits *base*, 4 · *base*, 16 · *base* …, never over *ceiling*; then the dead letters."""
 
+    #: Of a message whose handler raises what it should not.
     attempts: int = 7
+    #: With a message whose handler raises TransientError, from the first failure on.
+    patience: timedelta = timedelta(days=1)
     base: timedelta = timedelta(milliseconds=250)
-    ceiling: timedelta = timedelta(minutes=5)
+    ceiling: timedelta = timedelta(seconds=256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,11 @@ class Subscription:
     prefetch: int = 32
     #: A copy per process, best effort, never retried.
     live: bool = False
+
+    @property
+    def durable(self) -> bool:
+        """Whether it has a queue of its own, in which its messages wait for it and are kept."""
+        return not self.live and not issubclass(self.contract, Query)
 
     @property
     def service(self) -> str:

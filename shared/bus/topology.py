@@ -7,11 +7,14 @@ from datetime import timedelta
 
 from shared.bus.port import Consumer
 
-#: A retry waits in the first of these that is long enough. One delay queue per step serves the
+#: A retry waits in the first of these that is long enough: RetryPolicy's own waits. One delay queue per step serves the
 #: whole mesh: a queue per message TTL would let a long wait hold up the short ones behind it.
 RETRY_STEPS = tuple(
-    timedelta(milliseconds=ms) for ms in (250, 1_000, 4_000, 16_000, 60_000, 300_000)
+    timedelta(milliseconds=ms) for ms in (250, 1_000, 4_000, 16_000, 64_000, 256_000)
 )
+#: Deliveries of one message after the first, none of them finished, before it is taken for a
+#: killer of processes.
+DELIVERY_LIMIT = 10
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,21 +10,22 @@ environment and ends them after it: parallel test processes then share one pair.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from shared.testing.servers import LocalMongo, LocalRabbit
+from shared.testing.servers import LocalMongo, LocalRabbit, make_replica_set
 
 AMQP = "CALLMESH_TEST_AMQP_URL"
 MONGO = "CALLMESH_TEST_MONGO_URL"
 _RABBIT_IMAGE = "rabbitmq:4-alpine"
 _MONGO_IMAGE = "mongo:7"
 _MONGO_PORT = 27017
-_INITIATE = "rs.initiate({_id: 'rs0', members: [{_id: 0, host: '127.0.0.1:27017'}]})"
 
 
 class Backends:
@@ -33,7 +34,10 @@ class Backends:
     def __init__(self, environment: Mapping[str, str], stack: ExitStack) -> None:
         self._environment = environment
         self._stack = stack
-        self._docker = _docker_answers() if AMQP not in environment else False
+
+    @cached_property
+    def _docker(self) -> bool:
+        return _docker_answers()
 
     def amqp_url(self) -> str:
         if url := self._environment.get(AMQP):
@@ -66,9 +70,9 @@ class Backends:
             .with_exposed_ports(_MONGO_PORT)
         )
         host, port = container.get_container_host_ip(), container.get_exposed_port(_MONGO_PORT)
-        while container.exec(["mongosh", "--quiet", "--eval", _INITIATE]).exit_code:
-            time.sleep(0.2)
-        return f"mongodb://{host}:{port}/?directConnection=true"
+        url = f"mongodb://{host}:{port}/?directConnection=true"
+        make_replica_set(url, member=f"127.0.0.1:{_MONGO_PORT}")
+        return url
 
 
 def _docker_answers() -> bool:
@@ -91,7 +95,13 @@ def _docker_answers() -> bool:
         client.close()
 
 
+def _end(number: int, _frame: Any) -> None:
+    raise SystemExit(128 + number)
+
+
 def main(command: list[str]) -> int:
+    # The servers are in sessions of their own, so that nobody else ends them.
+    signal.signal(signal.SIGTERM, _end)
     with ExitStack() as stack:
         environment = dict(os.environ)  # noqa: TID251  handed on to the tests
         backends = Backends(environment, stack)

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from shared.bus.port import Consumer, DeadLetter, MessageBus, RetryPolicy, Subscription
 from shared.bus.publisher import ServicePublisher
+from shared.bus.topology import DELIVERY_LIMIT
 from shared.clock import SystemClock
 from shared.contracts.calls import CallEnded, CallStarted
 from shared.contracts.contacts import ContactAnswer, FindContact
@@ -53,6 +54,20 @@ class Seen:
 
     def __len__(self) -> int:
         return len(self.messages)
+
+
+class Busy:
+    """Takes a moment, and knows how many were in it at once."""
+
+    def __init__(self) -> None:
+        self.now, self.most, self.done = 0, 0, 0
+
+    async def __call__(self) -> None:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0.02)  # noqa: TID251  for the others to pile up
+        self.now -= 1
+        self.done += 1
 
 
 def listening(
@@ -136,6 +151,25 @@ class BusContract(ABC):
         first, second = (b - a for a, b in zip(seen.at, seen.at[1:], strict=False))
         assert timedelta(milliseconds=240) <= first < second
 
+    async def test_what_is_away_is_tried_longer_than_a_fault_of_ours(self) -> None:
+        seen = Seen(*[Unavailable("the store is away")] * 5)
+        policy = RetryPolicy(attempts=2, base=QUICK.base, ceiling=QUICK.ceiling)
+        async with self.opened(listening(seen, retry=policy)) as bus:
+            await publishing(bus).publish(a_call(), tenant="acme")
+            await eventually(lambda: len(seen) == 6)
+            assert not await bus.dead_letters.list()
+
+    async def test_patience_has_an_end(self) -> None:
+        seen = Seen(*[Unavailable("for ever")] * 100)
+        policy = RetryPolicy(patience=timedelta(milliseconds=600), ceiling=QUICK.ceiling)
+        async with self.opened(listening(seen, retry=policy)) as bus:
+            await publishing(bus).publish(a_call(), tenant="acme")
+            letter = await the_only_letter(bus)
+        assert letter.error_code == "unavailable"
+        assert letter.attempts == len(seen) > 2
+        assert letter.first_failed_at is not None
+        assert letter.died_at - letter.first_failed_at >= policy.patience
+
     async def test_whoever_asks_for_patience_gets_it(self) -> None:
         seen = Seen(Throttled("slow down", retry_after=timedelta(milliseconds=900)))
         async with self.opened(listening(seen)) as bus:
@@ -168,6 +202,71 @@ class BusContract(ABC):
         assert letter.error == "ZeroDivisionError: oops"
         assert letter.first_failed_at is not None
         assert letter.first_failed_at < letter.died_at
+
+    async def test_an_error_that_is_no_text_has_its_letter(self) -> None:
+        """A lone surrogate, as JSON may hold it, has no UTF-8."""
+        seen = Seen(Rejected("the CRM knows no \ud83d"))
+        async with self.opened(listening(seen)) as bus:
+            await publishing(bus).publish(a_call(), tenant="acme")
+            letter = await the_only_letter(bus)
+        assert len(seen) == 1
+        assert letter.error == "the CRM knows no ?"
+
+    async def test_what_a_handler_waits_for_may_be_cancelled_without_holding_up_the_queue(
+        self,
+    ) -> None:
+        handled = Seen()
+
+        async def share(message: Message[Any]) -> None:
+            await handled(message)
+            if message.body.call_id == "c1":
+                shared = asyncio.create_task(asyncio.Event().wait())
+                shared.cancel()
+                await shared
+
+        async with self.opened(listening(share, prefetch=1)) as bus:
+            await publishing(bus).publish(a_call(call_id="c1"), tenant="acme")
+            await publishing(bus).publish(a_call(call_id="c2"), tenant="acme")
+            letter = await the_only_letter(bus)
+        assert "was cancelled" in letter.error
+        assert [m.body.call_id for m in handled.messages].count("c1") == QUICK.attempts
+        assert "c2" in {m.body.call_id for m in handled.messages}
+
+    async def test_a_message_that_ends_every_process_is_a_dead_letter(self) -> None:
+        """The end is a cut here; what counts is that no handler ever returned."""
+        begun = asyncio.Event()
+
+        async def hang(_: Message[Any]) -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+        async with self.opened(consumers=[Consumer("journal", CallStarted)]) as bus:
+            await publishing(bus).publish(a_call(), tenant="acme")
+        for _ in range(DELIVERY_LIMIT + 1):
+            begun.clear()
+            async with self.opened(listening(hang)):
+                await begun.wait()
+        begun.clear()
+        async with self.opened(listening(hang)) as bus:
+            letter = await the_only_letter(bus)
+            await bus.dead_letters.replay(letter.letter_id)
+            await begun.wait()
+        assert (letter.error_code, letter.attempts, letter.tenant) == ("crashed", 1, "acme")
+
+    async def test_the_oldest_letters_come_first_whosesoever_they_are(self) -> None:
+        old, new = Seen(*[Rejected("no")] * 2), Seen(*[Rejected("no")] * 2)
+        async with self.opened(
+            listening(old, service="lookup"),
+            listening(new, service="journal", contract=CallEnded),
+        ) as bus:
+            for call in ("c1", "c2"):
+                await publishing(bus).publish(a_call(call_id=call), tenant="acme")
+            await eventually(lambda: letters(bus, 2))
+            for call in ("c1", "c2"):
+                await publishing(bus).publish(CallEnded(call_id=call, pbx="main"), tenant="acme")
+            await eventually(lambda: letters(bus, 4))
+            oldest = await bus.dead_letters.list(limit=2)
+        assert [letter.service for letter in oldest] == ["lookup", "lookup"]
 
     async def test_a_letter_is_kept_however_often_it_is_looked_at(self) -> None:
         seen = Seen(Rejected("no"))
@@ -204,7 +303,7 @@ class BusContract(ABC):
             await bus.dead_letters.replay(letter.letter_id)
             await eventually(lambda: len(seen) == 2)
             again = await the_only_letter(bus)
-        assert again.letter_id == letter.letter_id
+        assert (again.letter_id, again.message_id) == (letter.letter_id, letter.message_id)
         assert again.error == "still no"
 
     async def test_what_cannot_be_read_is_a_dead_letter_that_says_why(self) -> None:
@@ -296,24 +395,16 @@ class BusContract(ABC):
             await eventually(lambda: len(ended) == 1)
 
     async def test_no_more_handlers_run_at_once_than_were_asked_for(self) -> None:
-        running, most = 0, 0
+        busy = Busy()
 
-        async def count(_: Message[Any]) -> None:
-            nonlocal running, most
-            running += 1
-            most = max(most, running)
-            await asyncio.sleep(0.02)  # noqa: TID251  for the others to pile up
-            running -= 1
+        async def work(_: Message[Any]) -> None:
+            await busy()
 
-        seen = Seen()
-        async with self.opened(
-            listening(count, prefetch=3), listening(seen, service="lookup")
-        ) as bus:
+        async with self.opened(listening(work, prefetch=3)) as bus:
             for number in range(12):
                 await publishing(bus).publish(a_call(call_id=f"c{number}"), tenant="acme")
-            await eventually(lambda: len(seen) == 12)
-            await eventually(lambda: running == 0)
-        assert 1 < most <= 3
+            await eventually(lambda: busy.done == 12)
+        assert 1 < busy.most <= 3
 
     async def test_a_question_is_answered(self) -> None:
         async def answer(message: Message[Any]) -> ContactAnswer:
@@ -331,6 +422,42 @@ class BusContract(ABC):
         async with self.opened(listening(refuse, service="lookup", contract=FindContact)) as bus:
             with pytest.raises(Rejected, match="no such module"):
                 await publishing(bus).request(FindContact(number="1"), within=SOON, tenant="acme")
+
+    async def test_an_error_crosses_bounded_and_with_the_time_to_wait(self) -> None:
+        after = timedelta(seconds=77)
+        refuse = Seen(Throttled("slow down " * 20_000, retry_after=after))
+        async with self.opened(listening(refuse, service="lookup", contract=FindContact)) as bus:
+            with pytest.raises(Throttled) as told:
+                await publishing(bus).request(FindContact(number="1"), within=SOON, tenant="acme")
+        assert told.value.retry_after == after
+        assert len(told.value.message) == 500
+
+    async def test_no_more_questions_are_answered_at_once_than_were_asked_for(self) -> None:
+        busy = Busy()
+
+        async def answer(_: Message[Any]) -> ContactAnswer:
+            await busy()
+            return ContactAnswer()
+
+        async with self.opened(
+            listening(answer, service="lookup", contract=FindContact, prefetch=3)
+        ) as bus:
+            ask = publishing(bus).request
+            questions = (FindContact(number=str(number)) for number in range(12))
+            await asyncio.gather(*(ask(q, within=SOON, tenant="acme") for q in questions))
+        assert 1 < busy.most <= 3
+
+    async def test_no_more_live_copies_are_shown_at_once_than_were_asked_for(self) -> None:
+        busy = Busy()
+
+        async def show(_: Message[Any]) -> None:
+            await busy()
+
+        async with self.opened(listening(show, service="gateway", prefetch=3, live=True)) as bus:
+            for number in range(12):
+                await publishing(bus).publish(a_call(call_id=f"c{number}"), tenant="acme")
+            await eventually(lambda: busy.done == 12)
+        assert 1 < busy.most <= 3
 
     async def test_a_fault_in_the_answering_service_tells_nothing_of_it(self) -> None:
         broken = Seen(ZeroDivisionError("secret detail"))
@@ -394,5 +521,9 @@ async def the_only_letter(bus: MessageBus) -> DeadLetter:
     return letter
 
 
+async def letters(bus: MessageBus, count: int) -> bool:
+    return len(await bus.dead_letters.list()) == count
+
+
 async def nothing_dead(bus: MessageBus) -> bool:
-    return not await bus.dead_letters.list()
+    return await letters(bus, 0)

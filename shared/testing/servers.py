@@ -22,6 +22,7 @@ import pymongo
 from pymongo.errors import OperationFailure
 
 _ALREADY_INITIALIZED = 23
+_ELECTION_SECONDS = 30.0
 
 
 class NoServer(RuntimeError):
@@ -33,6 +34,24 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def make_replica_set(url: str, *, member: str) -> None:
+    """Of one; returns when it takes writes. *member* is the server's own address."""
+    deadline = time.monotonic() + _ELECTION_SECONDS
+    with pymongo.MongoClient[dict[str, object]](
+        url, serverSelectionTimeoutMS=round(_ELECTION_SECONDS * 1000)
+    ) as client:
+        config = {"_id": "rs0", "members": [{"_id": 0, "host": member}]}
+        try:
+            client.admin.command("replSetInitiate", config)
+        except OperationFailure as error:
+            if error.code != _ALREADY_INITIALIZED:
+                raise
+        while not client.admin.command("hello").get("isWritablePrimary"):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{member} did not become primary in {_ELECTION_SECONDS:g} s")
+            time.sleep(0.01)
 
 
 class LocalServer:
@@ -257,17 +276,7 @@ class LocalMongo(LocalServer):
 
     def start(self) -> None:
         super().start()
-        with pymongo.MongoClient[dict[str, object]](
-            self.url, serverSelectionTimeoutMS=5000
-        ) as client:
-            member = {"_id": 0, "host": f"127.0.0.1:{self.port}"}
-            try:
-                client.admin.command("replSetInitiate", {"_id": "rs0", "members": [member]})
-            except OperationFailure as error:
-                if error.code != _ALREADY_INITIALIZED:
-                    raise
-            while not client.admin.command("hello").get("isWritablePrimary"):
-                time.sleep(0.01)
+        make_replica_set(self.url, member=f"127.0.0.1:{self.port}")
 
     def _launch(self) -> None:
         command = (

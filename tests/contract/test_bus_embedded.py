@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,9 +13,14 @@ from shared.bus.embedded import EmbeddedBus
 from shared.bus.port import Consumer, MessageBus, Subscription
 from shared.bus.topology import Topology
 from shared.clock import SystemClock
+from shared.contracts.calls import CallStarted
+from shared.contracts.envelope import Message
+from shared.errors import Unavailable
 from shared.observe.metrics import Metrics
 from shared.sqlite import SqliteFile
-from shared.testing.bus_contract import BusContract
+from shared.testing.builders import a_call
+from shared.testing.bus_contract import BusContract, Seen, listening, publishing
+from shared.testing.waiting import eventually
 
 NAMES = Topology("test")
 
@@ -51,3 +58,36 @@ class TestEmbeddedBus(BusContract):
                 row,
             )
         )
+
+    async def test_a_database_that_was_locked_for_long_does_not_end_the_work(self) -> None:
+        """By another process, for longer than is waited: first at the take, then at the delete."""
+        async with self.opened(consumers=[Consumer("journal", CallStarted)]) as bus:
+            await publishing(bus).publish(a_call(), tenant="acme")
+        other = sqlite3.connect(self.path, isolation_level=None)
+        seen = Seen()
+
+        async def let_go(message: Message[Any]) -> None:
+            await seen(message)
+            if message.body.call_id == "second":
+                other.execute("BEGIN IMMEDIATE")
+
+        async with self.opened(listening(let_go)) as bus:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(Unavailable):
+                await publishing(bus).publish(a_call(call_id="lost"), tenant="acme")
+            other.execute("ROLLBACK")
+            await eventually(lambda: len(seen) == 1)
+            assert await bus.ready()
+            await publishing(bus).publish(a_call(call_id="second"), tenant="acme")
+            await eventually(lambda: len(seen) == 2)
+            with pytest.raises(Unavailable):
+                await publishing(bus).publish(a_call(call_id="lost"), tenant="acme")
+            other.execute("ROLLBACK")
+            await eventually(lambda: self.waiting() == 0)
+        other.close()
+        assert len(seen) == 2
+
+    def waiting(self) -> int:
+        with closing(sqlite3.connect(self.path)) as db:
+            found: int = db.execute("SELECT count(*) FROM bus_deliveries").fetchone()[0]
+        return found

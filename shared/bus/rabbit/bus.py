@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -12,37 +12,42 @@ import structlog
 from aio_pika import DeliveryMode
 from aio_pika import Message as AmqpMessage
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
+from aio_pika.exceptions import PublishError
 from pydantic import SecretStr
 from yarl import URL
 
-from shared.bus.delivery import Dead, Done, Fate, Retry, code_of, deliver, text_of
+from shared.bus.delivery import Done, Refused, Retry, code_of, deliver, deliver_once, text_of
 from shared.bus.port import Consumer, Subscription
+from shared.bus.rabbit.headers import moment, our_headers, whole
 from shared.bus.rabbit.letters import RabbitDeadLetters
 from shared.bus.rabbit.session import (
-    CONNECT_SECONDS,
     CONSUME_SECONDS,
     HEARTBEAT_SECONDS,
     LOST,
     Session,
     open_session,
     transient,
+    unasked,
+    words_of,
 )
-from shared.bus.topology import Topology, retry_step
+from shared.bus.topology import RETRY_STEPS, Topology, retry_step
 from shared.clock import Clock
 from shared.contracts.envelope import Message, Query
-from shared.errors import BadSetting, MeshError, OutOfTime, Unavailable, by_code
+from shared.errors import BadSetting, OutOfTime, Unavailable
 from shared.ids import new_id
-from shared.observe.logging import mask_text
+from shared.moments import to_ms
 from shared.observe.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
-#: A blocked broker (memory or disk alarm) does not refuse, it just does not confirm.
+#: A broker that hangs does not refuse, it just does not confirm.
 _CONFIRM_SECONDS = 5.0
 #: More confirms in flight only add waiting (measured).
 _IN_FLIGHT = 64
 _RECONNECT = (0.2, 0.5, 1.0, 2.0, 5.0)
-_WATCH = timedelta(seconds=10)
+
+#: A handler of a question that returned nothing.
+_NO_ANSWER = Refused("internal", "internal error")
 
 _Work = Callable[[Session, Subscription, AbstractIncomingMessage], Coroutine[Any, Any, None]]
 
@@ -64,7 +69,7 @@ class RabbitBus:
         consumers: Sequence[Consumer] = (),
         topology: Topology | None = None,
     ) -> None:
-        self._url = str(URL(url.get_secret_value()).update_query(heartbeat=str(HEARTBEAT_SECONDS)))
+        self._url = _broker(url)
         self._clock = clock
         self._metrics = metrics
         self._consumers = list(consumers)
@@ -73,7 +78,7 @@ class RabbitBus:
         self._subscriptions: list[Subscription] = []
         self._session: Session | None = None
         self._supervisor: asyncio.Task[None] | None = None
-        self._first_try: asyncio.Future[None] | None = None
+        self._stopping = False
         self._running: set[asyncio.Task[None]] = set()
         self._asked: dict[str, asyncio.Future[bytes]] = {}
         self._in_flight = asyncio.Semaphore(_IN_FLIGHT)
@@ -87,23 +92,19 @@ class RabbitBus:
     def subscribe(self, subscription: Subscription) -> None:
         if self._supervisor is not None:
             raise RuntimeError("subscribe before start")
-        durable = not subscription.live and not issubclass(subscription.contract, Query)
-        if durable and subscription.consumer not in self._consumers:
+        if subscription.durable and subscription.consumer not in self._consumers:
             self._consumers.append(subscription.consumer)
         self._subscriptions.append(subscription)
 
     async def start(self) -> None:
-        self._first_try = asyncio.get_running_loop().create_future()
-        self._supervisor = asyncio.create_task(self._supervise(), name="rabbit supervisor")
-        await self._first_try
+        session = await self._opened()
+        self._supervisor = asyncio.create_task(self._supervise(session), name="rabbit supervisor")
 
     async def stop(self, *, drain: timedelta) -> None:
-        session = self._session
-        if session is not None:
-            for channel, tag in session.consumers:
-                with suppress(*LOST):
-                    underlay = await channel.get_underlay_channel()
-                    await underlay.basic_cancel(tag, timeout=CONNECT_SECONDS)
+        # A session that is opened from now on, for handlers to publish, takes nothing.
+        self._stopping = True
+        if self._session is not None:
+            await self._session.take_no_more()
         if self._running:
             await asyncio.wait(set(self._running), timeout=drain.total_seconds())
         for task in set(self._running):
@@ -112,7 +113,10 @@ class RabbitBus:
         if self._supervisor is not None:
             self._supervisor.cancel()
             await asyncio.gather(self._supervisor, return_exceptions=True)
-        self._session = None
+        # One that ended before its first step has closed nothing.
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
     async def ready(self) -> bool:
         session = self._session
@@ -127,6 +131,7 @@ class RabbitBus:
                 exchange=self._topology.events,
                 routing_key=self._topology.routing_key(message.tenant, name),
                 # An event without a consumer is nobody's loss; one whose queue is gone would be.
+                # The broker tells when it reached no queue at all, not when one of several.
                 mandatory=any(consumer.contract is contract for consumer in self._consumers),
             )
         except Unavailable:
@@ -155,47 +160,53 @@ class RabbitBus:
         finally:
             del self._asked[correlation]
 
-    async def to_work_queue(self, consumer_queue: str, data: bytes, *, tenant: str) -> None:
+    async def to_work_queue(
+        self, consumer_queue: str, data: bytes, *, tenant: str, message_id: str | None
+    ) -> None:
         """Give *data* to one consumer alone, as a first attempt. Raises: Unavailable."""
-        message = AmqpMessage(
-            data, delivery_mode=DeliveryMode.PERSISTENT, headers={"x-tenant": tenant}
-        )
+        message = _kept(data, {"x-tenant": tenant}, message_id)
         await self._publish(message, exchange="", routing_key=consumer_queue, mandatory=True)
 
     # -- the session -------------------------------------------------------------------------
 
-    async def _supervise(self) -> None:
-        """Keep a session open; the first outcome is what ``start`` returns or raises."""
+    async def _supervise(self, session: Session | None) -> None:
+        """Keep a session open; *session* is what the start has opened, if the broker was there."""
         failures = 0
         while True:
-            try:
-                session = await self._open()
-            except BadSetting as error:
-                if self._first_try is not None and not self._first_try.done():
-                    self._first_try.set_exception(error)
-                    return
-                log.error("broker_refused_us", error=error.message)  # noqa: TRY400  no traceback
-            except LOST as error:
-                log.warning("broker_away", error=mask_text(str(error)))
-            else:
+            if session is not None:
                 failures = 0
-                self._report_first_try()
-                log.info("broker_connected", queues=len(self._consumers))
                 try:
-                    await self._stay(session)
+                    await session.lost.wait()
                 finally:
                     self._session = None
                     await session.close()
-                log.warning("broker_lost")
-            self._report_first_try()
+                log.warning("broker_lost", error=session.reason)
             await self._clock.sleep(
                 timedelta(seconds=_RECONNECT[min(failures, len(_RECONNECT) - 1)])
             )
             failures += 1
+            session = await self._opened_again()
 
-    def _report_first_try(self) -> None:
-        if self._first_try is not None and not self._first_try.done():
-            self._first_try.set_result(None)
+    async def _opened_again(self) -> Session | None:
+        try:
+            return await self._opened()
+        except BadSetting as error:
+            log.error("broker_refused_us", error=error.message)  # noqa: TRY400  no traceback
+        except Exception:
+            # Whatever it is: if this ends, nobody opens a session any more.
+            log.exception("session_not_opened")
+        return None
+
+    async def _opened(self) -> Session | None:
+        """None while the broker is away. Raises: BadSetting."""
+        try:
+            with unasked():
+                session = await self._open()
+        except LOST as error:
+            log.warning("broker_away", error=words_of(error))
+            return None
+        log.info("broker_connected", queues=len(self._consumers))
+        return session
 
     async def _open(self) -> Session:
         session = await open_session(
@@ -206,44 +217,21 @@ class RabbitBus:
         try:
             await self._consume_answers(session)
             for subscription in self._subscriptions:
-                await self._consume(session, subscription)
+                if not self._stopping:
+                    await self._consume(session, subscription)
+            if self._stopping:
+                await session.take_no_more()
         except BaseException:
             self._session = None
             await session.close()
             raise
-        session.complete = True
+        session.complete = not self._stopping
         return session
-
-    async def _stay(self, session: Session) -> None:
-        """Until the session is lost, or the broker no longer knows one of our consumers."""
-        while not session.lost.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_WATCH.total_seconds()):
-                    await session.lost.wait()
-            if not session.lost.is_set() and not await self._served(session):
-                log.error("consumer_vanished")
-                return
-
-    async def _served(self, session: Session) -> bool:
-        try:
-            channel = await session.consuming.channel()
-            for subscription in self._subscriptions:
-                if not subscription.live and not issubclass(subscription.contract, Query):
-                    queue = await channel.declare_queue(
-                        self._topology.work(subscription.consumer), passive=True
-                    )
-                    if not queue.declaration_result.consumer_count:
-                        return False
-            await channel.close()
-        except LOST:
-            return False
-        return True
 
     # -- consuming ---------------------------------------------------------------------------
 
     async def _consume(self, session: Session, subscription: Subscription) -> None:
-        channel = await session.consuming.channel(publisher_confirms=False)
-        await channel.set_qos(prefetch_count=subscription.prefetch)
+        channel = await session.open_channel(prefetch=subscription.prefetch)
         names = self._topology
         name = subscription.contract.wire_name()
         work: _Work = self._handle
@@ -264,7 +252,7 @@ class RabbitBus:
         async def take(incoming: AbstractIncomingMessage) -> None:
             # A task of ours: aiormq cancels its own when the connection is lost, and a handler
             # should not die in the middle of an effect for that.
-            task = asyncio.create_task(work(session, subscription, incoming))
+            task = asyncio.create_task(self._settle(session, subscription, incoming, work))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
@@ -274,66 +262,112 @@ class RabbitBus:
             raise ConnectionError(f"queue {queue.name} does not answer; has it a leader?") from None
         session.consumers.append((channel, tag))
 
-    async def _handle(
-        self, session: Session, subscription: Subscription, incoming: AbstractIncomingMessage
-    ) -> None:
-        attempt = _whole(incoming, "x-attempt") or 1
-        fate = await deliver(
-            incoming.body,
-            subscription,
-            attempt=attempt,
-            tenant=_tenant_of(incoming),
-            metrics=self._metrics,
-        )
-        if isinstance(fate, Retry | Dead):
-            await self._pass_on(session, subscription, incoming, fate)
-        if not session.lost.is_set():
-            # Lost in this moment: the broker delivers it again.
-            with suppress(*LOST):
-                await incoming.ack()
-
-    async def _pass_on(
+    async def _settle(
         self,
         session: Session,
         subscription: Subscription,
         incoming: AbstractIncomingMessage,
-        fate: Retry | Dead,
+        work: _Work,
     ) -> None:
-        """Confirmed in its next queue before the original is acknowledged."""
-        now = round(self._clock.now().timestamp() * 1000)
-        attempt = _whole(incoming, "x-attempt") or 1
-        queue = self._topology.work(subscription.consumer)
-        headers: dict[str, Any] = {
-            "x-tenant": _tenant_of(incoming),
-            "x-first-ms": _whole(incoming, "x-first-ms") or now,
-        }
-        if isinstance(fate, Retry):
-            exchange, routing_key = self._topology.retry(retry_step(fate.after)), queue
-            headers["x-attempt"] = attempt + 1
+        """Whatever happens, the message does not stay with us."""
+        try:
+            with unasked():
+                await work(session, subscription, incoming)
+        except Exception:
+            log.exception("message_undecided", message_type=subscription.contract.wire_name())
+            done = False
         else:
-            exchange, routing_key = "", self._topology.dead(subscription.service)
-            headers |= {
-                "x-attempt": attempt,
-                "x-queue": queue,
-                "x-type": subscription.contract.wire_name(),
-                "x-died-ms": now,
-                "x-error-code": code_of(fate.error),
-                "x-error": text_of(fate.error),
-            }
-        copy = AmqpMessage(
+            done = True
+        if not session.lost.is_set():
+            # Lost in this moment: the broker delivers it again.
+            with suppress(*LOST), unasked():
+                if done:
+                    await incoming.ack()
+                else:
+                    # The delivery limit ends it; ``nack`` would not count on 4.3.
+                    await incoming.reject(requeue=subscription.durable)
+
+    async def _handle(
+        self, session: Session, subscription: Subscription, incoming: AbstractIncomingMessage
+    ) -> None:
+        found = our_headers(incoming)
+        now = to_ms(self._clock.now())
+        attempt = max(whole(found, "x-attempt") or 1, 1)
+        first = whole(found, "x-first-ms")
+        headers: dict[str, Any] = {"x-tenant": _tenant_of(incoming), "x-attempt": attempt}
+        not_before = whole(found, "x-not-before-ms") or now
+        early = timedelta(milliseconds=not_before - now)
+        if early >= RETRY_STEPS[0]:
+            # A wait that no step is long enough for takes several, and none counts as an attempt.
+            headers |= {"x-first-ms": first, "x-not-before-ms": not_before}
+            await self._wait(session, subscription, incoming, headers, early)
+            return
+        fate = await deliver(
             incoming.body,
-            headers=headers,
-            message_id=incoming.message_id,
-            content_type="application/json",
-            delivery_mode=DeliveryMode.PERSISTENT,
+            subscription,
+            attempt=attempt,
+            failing_since=moment(found, "x-first-ms"),
+            tenant=_tenant_of(incoming),
+            metrics=self._metrics,
+            clock=self._clock,
         )
+        if isinstance(fate, Done):
+            return
+        now = to_ms(self._clock.now())
+        headers["x-first-ms"] = first or now
+        if isinstance(fate, Retry):
+            headers["x-attempt"] = attempt + 1
+            if fate.after > RETRY_STEPS[-1]:
+                headers["x-not-before-ms"] = now + round(fate.after / timedelta(milliseconds=1))
+            await self._wait(session, subscription, incoming, headers, fate.after)
+            return
+        headers |= {
+            "x-queue": self._topology.work(subscription.consumer),
+            "x-type": subscription.contract.wire_name(),
+            "x-died-ms": now,
+            "x-error-code": code_of(fate.error),
+            "x-error": text_of(fate.error),
+        }
+        await self._pass_on(
+            session,
+            _kept(incoming.body, headers, incoming.message_id),
+            exchange="",
+            routing_key=self._topology.dead(subscription.service),
+        )
+
+    async def _wait(
+        self,
+        session: Session,
+        subscription: Subscription,
+        incoming: AbstractIncomingMessage,
+        headers: dict[str, Any],
+        wait: timedelta,
+    ) -> None:
+        await self._pass_on(
+            session,
+            _kept(incoming.body, headers, incoming.message_id),
+            exchange=self._topology.retry(retry_step(wait)),
+            routing_key=self._topology.work(subscription.consumer),
+        )
+
+    async def _pass_on(
+        self, session: Session, copy: AmqpMessage, *, exchange: str, routing_key: str
+    ) -> None:
+        """
+        Confirmed in its next queue before the original is acknowledged.
+
+        Nobody waits for it, so it is published once and waits for its confirm as long as the
+        session lasts: each repeat in a memory alarm would be one more copy.
+        """
         while not session.lost.is_set():
             try:
-                await self._publish(
-                    copy, exchange=exchange, routing_key=routing_key, mandatory=True
+                await session.while_it_lasts(
+                    _confirmed(session, copy, exchange=exchange, routing_key=routing_key)
                 )
-            except Unavailable as error:
-                log.warning("fate_not_stored", queue=queue, error=error.message)
+            except PublishError as error:
+                session.lose(f"a queue of ours is gone: {error}")
+            except LOST as error:
+                log.warning("fate_not_stored", queue=routing_key, error=words_of(error))
                 await self._clock.sleep(timedelta(seconds=1))
             else:
                 return
@@ -341,24 +375,17 @@ class RabbitBus:
     async def _handle_live(
         self, _session: Session, subscription: Subscription, incoming: AbstractIncomingMessage
     ) -> None:
-        with suppress(*LOST):
-            await incoming.ack()
         await self._once(subscription, incoming)
 
     async def _answer(
         self, session: Session, subscription: Subscription, incoming: AbstractIncomingMessage
     ) -> None:
-        with suppress(*LOST):
-            await incoming.ack()
         fate = await self._once(subscription, incoming)
-        headers: dict[str, Any] = {}
+        body, headers = b"", {}
         if isinstance(fate, Done) and fate.answer is not None:
             body = fate.answer.model_dump_json().encode()
         else:
-            error = fate.error if isinstance(fate, Dead | Retry) else MeshError("internal error")
-            text = error.message if isinstance(error, MeshError) else "internal error"
-            body = b""
-            headers = {"x-error-code": code_of(error), "x-error": text}
+            headers = _refusal(fate if isinstance(fate, Refused) else _NO_ANSWER)
         reply = AmqpMessage(
             body,
             headers=headers,
@@ -366,22 +393,20 @@ class RabbitBus:
             delivery_mode=DeliveryMode.NOT_PERSISTENT,
         )
         # Not mandatory: who asked may be gone.
-        with suppress(*LOST):
+        with suppress(*LOST), unasked():
             await session.unconfirmed.default_exchange.publish(
                 reply, incoming.reply_to or "", mandatory=False
             )
 
-    async def _once(self, subscription: Subscription, incoming: AbstractIncomingMessage) -> Fate:
-        return await deliver(
-            incoming.body,
-            subscription,
-            attempt=subscription.retry.attempts,
-            tenant=_tenant_of(incoming),
-            metrics=self._metrics,
+    async def _once(
+        self, subscription: Subscription, incoming: AbstractIncomingMessage
+    ) -> Done | Refused:
+        return await deliver_once(
+            incoming.body, subscription, tenant=_tenant_of(incoming), metrics=self._metrics
         )
 
     async def _consume_answers(self, session: Session) -> None:
-        channel = await session.consuming.channel(publisher_confirms=False)
+        channel = await session.open_channel(prefetch=0)
         queue = await channel.declare_queue(
             self._topology.answers(self._instance), durable=True, arguments=transient()
         )
@@ -390,12 +415,10 @@ class RabbitBus:
             waiting = self._asked.get(incoming.correlation_id or "")
             if waiting is None or waiting.done():
                 return  # too late: its question has been given up
-            code = incoming.headers.get("x-error-code")
-            if code is None:
-                waiting.set_result(incoming.body)
+            if "x-error-code" in incoming.headers:
+                waiting.set_exception(_refused(incoming.headers).error())
             else:
-                text = str(incoming.headers.get("x-error"))
-                waiting.set_exception(by_code(str(code))(text))
+                waiting.set_result(incoming.body)
 
         await queue.consume(take, no_ack=True, timeout=CONSUME_SECONDS)
 
@@ -423,23 +446,18 @@ class RabbitBus:
         if session is None or session.lost.is_set():
             raise Unavailable("the broker is away")
         try:
-            async with self._in_flight, asyncio.timeout(_CONFIRM_SECONDS):
-                channel = session.confirmed
-                target = (
-                    await channel.get_exchange(exchange, ensure=False)
-                    if exchange
-                    else channel.default_exchange
+            async with asyncio.timeout(_CONFIRM_SECONDS), self._in_flight:
+                await _confirmed(
+                    session,
+                    message,
+                    exchange=exchange,
+                    routing_key=routing_key,
+                    mandatory=mandatory,
                 )
-                await target.publish(message, routing_key, mandatory=mandatory)
-        except asyncio.CancelledError:
-            # aiormq cancels the publisher's task when the connection dies; a cancellation that
-            # somebody asked for is counted by the task.
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise Unavailable("the broker was lost while publishing") from None
         except LOST as error:
-            raise Unavailable(f"the broker did not confirm: {mask_text(str(error))}") from error
+            if exchange and isinstance(error, PublishError):
+                session.lose(f"a queue of ours is gone: {error}")
+            raise Unavailable(f"the broker did not confirm: {words_of(error)}") from error
 
     async def _consuming_connection(self) -> AbstractConnection:
         if self._session is None:
@@ -447,16 +465,70 @@ class RabbitBus:
         return self._session.consuming
 
 
+async def _confirmed(
+    session: Session,
+    message: AmqpMessage,
+    *,
+    exchange: str,
+    routing_key: str,
+    mandatory: bool = True,
+) -> None:
+    """Returns once the broker has confirmed. Raises: one of ``LOST``."""
+    with unasked():
+        # While an alarm blocks publishers this waits, and nothing is sent that could come later.
+        if session.publishing.transport is not None:
+            await session.publishing.transport.ready()
+        channel = session.confirmed
+        target = (
+            await channel.get_exchange(exchange, ensure=False)
+            if exchange
+            else channel.default_exchange
+        )
+        await target.publish(message, routing_key, mandatory=mandatory)
+
+
+def _broker(url: SecretStr) -> URL:
+    """With our heartbeat, unless it has its own. Raises: BadSetting, which does not repeat it."""
+    try:
+        broker = URL(url.get_secret_value())
+        (broker.host or "").encode("idna")
+    except ValueError:
+        broker = URL()
+    if broker.scheme not in {"amqp", "amqps"} or not broker.host:
+        raise BadSetting(
+            "CALLMESH_AMQP_URL: not of the form amqp://user:password@host:port/vhost, or amqps://…"
+        )
+    return broker.with_query({"heartbeat": str(HEARTBEAT_SECONDS), **broker.query})
+
+
+def _kept(data: bytes, headers: dict[str, Any], message_id: str | None) -> AmqpMessage:
+    return AmqpMessage(
+        data,
+        headers=headers,
+        message_id=message_id,
+        content_type="application/json",
+        delivery_mode=DeliveryMode.PERSISTENT,
+    )
+
+
+def _refusal(refused: Refused) -> dict[str, Any]:
+    headers: dict[str, Any] = {"x-error-code": refused.code, "x-error": refused.text}
+    if refused.retry_after is not None:
+        headers["x-retry-after-ms"] = round(refused.retry_after / timedelta(milliseconds=1))
+    return headers
+
+
+def _refused(headers: Mapping[str, Any]) -> Refused:
+    after = whole(headers, "x-retry-after-ms")
+    return Refused(
+        str(headers.get("x-error-code")),
+        str(headers.get("x-error")),
+        None if after is None else timedelta(milliseconds=after),
+    )
+
+
 def _tenant_of(incoming: AbstractIncomingMessage) -> str:
-    """
-    By the address. The header is ours alone where the message came through the default exchange,
-    to which no PBX may write; from the topic exchange only the routing key counts.
-    """
+    """By the address: the header where it is ours, else the routing key."""
     if incoming.exchange:
         return (incoming.routing_key or "").partition(".")[0]
-    return str(incoming.headers.get("x-tenant", ""))
-
-
-def _whole(incoming: AbstractIncomingMessage, header: str) -> int | None:
-    value = incoming.headers.get(header)
-    return value if isinstance(value, int) else None
+    return str(our_headers(incoming).get("x-tenant", ""))

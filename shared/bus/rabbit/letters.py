@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Protocol
 
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
-from aio_pika.exceptions import AMQPError
 
-from shared.bus.delivery import dead_letter, letter_id
+from shared.bus.delivery import CRASHED, dead_letter, letter_id
 from shared.bus.port import DeadLetter
+from shared.bus.rabbit.headers import death_of, moment, whole
+from shared.bus.rabbit.session import LOST, unasked, words_of
 from shared.bus.topology import Topology
 from shared.errors import NotFound, Unavailable
+from shared.moments import from_ms
 
 _GET_SECONDS = 5.0
 
@@ -23,7 +25,9 @@ class _Owner(Protocol):
     @property
     def services(self) -> list[str]: ...
 
-    async def to_work_queue(self, consumer_queue: str, data: bytes, *, tenant: str) -> None: ...
+    async def to_work_queue(
+        self, consumer_queue: str, data: bytes, *, tenant: str, message_id: str | None
+    ) -> None: ...
 
 
 class RabbitDeadLetters:
@@ -49,10 +53,12 @@ class RabbitDeadLetters:
         services = [name for name in self._owner.services if service in {None, name}]
         async with self._looking() as channel:
             for name in services:
-                async for incoming in self._letters(channel, name):
-                    found.append(_letter(name, incoming))
-                    if len(found) >= limit:
+                letters = self._letters(channel, name)
+                for _ in range(limit):
+                    incoming = await anext(letters, None)
+                    if incoming is None:
                         break
+                    found.append(_letter(name, incoming))
         return sorted(found, key=lambda letter: letter.died_at)[:limit]
 
     async def get(self, letter_id: str) -> DeadLetter:
@@ -64,7 +70,10 @@ class RabbitDeadLetters:
         async with self._looking() as channel:
             letter, incoming = await self._find(channel, letter_id)
             await self._owner.to_work_queue(
-                _queue_of(incoming), incoming.body, tenant=letter.tenant or ""
+                _queue_of(incoming),
+                incoming.body,
+                tenant=letter.tenant or "",
+                message_id=incoming.message_id,
             )
             await incoming.ack()
         return letter
@@ -73,15 +82,18 @@ class RabbitDeadLetters:
     async def _looking(self) -> AsyncIterator[AbstractChannel]:
         async with self._one_look:
             try:
-                connection = await self._connection()
-                channel = await connection.channel(publisher_confirms=False)
-                try:
-                    yield channel
-                finally:
-                    with suppress(AMQPError, OSError, RuntimeError):
-                        await channel.close()
-            except (AMQPError, OSError) as error:
-                raise Unavailable(f"the broker did not show its dead letters: {error}") from error
+                with unasked():
+                    connection = await self._connection()
+                    channel = await connection.channel(publisher_confirms=False)
+                    try:
+                        yield channel
+                    finally:
+                        with suppress(*LOST):
+                            await channel.close()
+            except LOST as error:
+                raise Unavailable(
+                    f"the broker did not show its dead letters: {words_of(error)}"
+                ) from error
 
     async def _letters(
         self, channel: AbstractChannel, service: str
@@ -100,46 +112,39 @@ class RabbitDeadLetters:
         raise NotFound(f"no dead letter {wanted}")
 
 
+def _ours(incoming: AbstractIncomingMessage) -> Mapping[str, Any]:
+    """As ``our_headers``, by how it came into its work queue when the broker moved it on."""
+    return {} if death_of(incoming).get("exchange") else incoming.headers
+
+
 def _queue_of(incoming: AbstractIncomingMessage) -> str:
-    return str(incoming.headers.get("x-queue") or _death(incoming).get("queue", ""))
+    # The broker's own note first: where there is one, the header is not ours.
+    return str(death_of(incoming).get("queue") or _ours(incoming).get("x-queue", ""))
 
 
-def _death(incoming: AbstractIncomingMessage) -> dict[str, Any]:
-    """What the broker noted when it moved the message itself: the delivery limit was reached."""
-    deaths = incoming.headers.get("x-death")
-    first = deaths[0] if isinstance(deaths, list) and deaths else {}
-    return first if isinstance(first, dict) else {}
+def _tenant_of(incoming: AbstractIncomingMessage) -> str | None:
+    death = death_of(incoming)
+    keys = death.get("routing-keys")
+    if death.get("exchange") and isinstance(keys, list) and keys:
+        return str(keys[0]).partition(".")[0] or None
+    return str(_ours(incoming).get("x-tenant", "")) or None
 
 
 def _letter(service: str, incoming: AbstractIncomingMessage) -> DeadLetter:
-    headers, death = incoming.headers, _death(incoming)
+    headers, death = _ours(incoming), death_of(incoming)
     queue = _queue_of(incoming)
-    died = _moment(headers.get("x-died-ms")) or death.get("time")
-    tenant = headers.get("x-tenant")
-    keys = death.get("routing-keys")
-    if isinstance(keys, list) and keys and "x-queue" not in headers and death.get("exchange"):
-        tenant = str(keys[0]).partition(".")[0]
+    died = moment(headers, "x-died-ms") or death.get("time")
+    code, error = CRASHED if death else (headers.get("x-error-code"), headers.get("x-error"))
     return dead_letter(
         queue=queue,
         service=service,
         contract=str(headers.get("x-type") or queue.partition(f".{service}.")[2]),
-        tenant=str(tenant) if tenant else None,
+        tenant=_tenant_of(incoming),
         message_id=incoming.message_id,
         data=incoming.body,
-        error_code=str(headers.get("x-error-code") or "crashed"),
-        error=str(
-            headers.get("x-error")
-            or "every process that took it died, hung or lost its connection before it was done"
-        ),
-        attempts=_whole(headers.get("x-attempt")) or _whole(death.get("count")) or 1,
-        first_failed_at=_moment(headers.get("x-first-ms")),
-        died_at=died if isinstance(died, datetime) else datetime.fromtimestamp(0, UTC),
+        error_code=str(code),
+        error=str(error),
+        attempts=whole(headers, "x-attempt") or 1,
+        first_failed_at=moment(headers, "x-first-ms"),
+        died_at=died if isinstance(died, datetime) else from_ms(0),
     )
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) else None
-
-
-def _moment(ms: Any) -> datetime | None:
-    return datetime.fromtimestamp(ms / 1000, UTC) if isinstance(ms, int) else None

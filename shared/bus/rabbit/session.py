@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Coroutine, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from aio_pika import ExchangeType, connect
+from aio_pika import Connection, ExchangeType
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import (
     AMQPError,
     ChannelPreconditionFailed,
+    InvalidFrameError,
     ProbableAuthenticationError,
 )
+from yarl import URL
 
+from shared.bus import stray
 from shared.bus.port import Consumer
-from shared.bus.topology import RETRY_STEPS, Topology
+from shared.bus.topology import DELIVERY_LIMIT, RETRY_STEPS, Topology
 from shared.errors import BadSetting
+from shared.observe.logging import mask_text
 
 #: A dead peer is noticed after three of these; the default of 60 s would mean three minutes.
 HEARTBEAT_SECONDS = 10
@@ -27,13 +31,12 @@ CONNECT_SECONDS = 5.0
 #: A quorum queue whose leader is not there yet (a broker that just came back) leaves a consumer
 #: waiting, and may never answer it (seen on 3.10): then the whole session is opened anew.
 CONSUME_SECONDS = 5.0
-#: Deliveries of one message before the broker takes it for a killer of processes.
-_DELIVERY_LIMIT = 10
 #: A queue that grew to this is a consumer that was forgotten; publishers are told.
 _MAX_LENGTH = 1_000_000
 _KEPT_WITHOUT_CONSUMER = timedelta(seconds=60)
 
-#: What a lost connection raises, besides a CancelledError that nobody asked for.
+#: What a lost connection raises, besides a CancelledError that nobody asked for: aiormq answers
+#: so to whatever waited for a broker that froze. ``unasked`` makes it one of these.
 LOST = (AMQPError, OSError, RuntimeError, TimeoutError)
 
 _QUORUM: dict[str, Any] = {
@@ -44,31 +47,88 @@ _QUORUM: dict[str, Any] = {
 }
 
 
+def unasked() -> AbstractContextManager[None]:
+    """Around all that waits for the broker."""
+    return stray.as_error(ConnectionError, "the connection to the broker was lost")
+
+
+def words_of(reason: object) -> str:
+    return mask_text(str(reason)) or "no answer in time"
+
+
 @dataclass(slots=True)
 class Session:
-    """What lives as long as one pair of connections."""
+    """
+    What lives as long as one pair of connections.
+
+    It is lost as a whole: with a connection, with any channel or consumer that was to live as
+    long, or with a queue that should be there. Opening all of it anew is the one way back.
+    """
 
     publishing: AbstractConnection
     consuming: AbstractConnection
     lost: asyncio.Event = field(default_factory=asyncio.Event)
+    #: Why it was lost.
+    reason: str = ""
     confirmed: AbstractChannel = field(init=False)
     unconfirmed: AbstractChannel = field(init=False)
     consumers: list[tuple[AbstractChannel, str]] = field(default_factory=list)
     #: Every subscription is being served.
     complete: bool = False
 
-    def watch_for_loss(self) -> None:
-        for connection in (self.publishing, self.consuming):
-            connection.close_callbacks.add(lambda *_: self.lost.set())
+    def lose(self, reason: object) -> None:
+        if not self.lost.is_set():
+            self.reason = words_of(reason)
+            self.lost.set()
+
+    def watch(self, end: AbstractConnection | AbstractChannel) -> None:
+        end.close_callbacks.add(lambda _, reason: self.lose(reason))
+
+    async def open_channel(self, *, prefetch: int) -> AbstractChannel:
+        """To consume on."""
+        channel = await self.consuming.channel(publisher_confirms=False)
+        self.watch(channel)
+        underlay = await channel.get_underlay_channel()
+        underlay.on_consumer_cancel_callbacks.add(lambda _: self.lose("a queue of ours is gone"))
+        await channel.set_qos(prefetch_count=prefetch)
+        return channel
+
+    async def take_no_more(self) -> None:
+        """What was delivered can still be acknowledged."""
+
+        async def cancel(channel: AbstractChannel, tag: str) -> None:
+            underlay = await channel.get_underlay_channel()
+            await underlay.basic_cancel(tag)
+
+        cancelling = asyncio.gather(
+            *(cancel(channel, tag) for channel, tag in self.consumers), return_exceptions=True
+        )
+        # All at once: a broker that hangs would be waited for once per consumer.
+        await asyncio.wait({cancelling}, timeout=CONNECT_SECONDS)
+        cancelling.cancel()
+
+    async def while_it_lasts(self, work: Coroutine[Any, Any, None]) -> None:
+        """Raises one of ``LOST`` as soon as the session is lost, whether *work* ends or not."""
+        end = asyncio.create_task(self.lost.wait())
+        task = asyncio.create_task(work)
+        try:
+            await asyncio.wait({end, task}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise ConnectionError(self.reason)
+            await task
+        finally:
+            end.cancel()
+            task.cancel()
 
     async def close(self) -> None:
-        self.lost.set()
-        for connection in (self.consuming, self.publishing):
-            await _close(connection)
+        self.lose("closed by us")
+        await asyncio.gather(
+            _close(self.consuming), _close(self.publishing), return_exceptions=True
+        )
 
 
 async def open_session(
-    url: str, topology: Topology, consumers: Sequence[Consumer], *, instance: str
+    url: URL, topology: Topology, consumers: Sequence[Consumer], *, instance: str
 ) -> Session:
     """
     Connect twice and declare everything, idempotently.
@@ -83,13 +143,15 @@ async def open_session(
             consuming = await _connect(url, f"callmesh consume {instance}")
             undo.push_async_callback(_close, consuming)
             session = Session(publishing, consuming)
-            session.watch_for_loss()
-            await _declare(session.consuming, topology, consumers)
-            session.confirmed = await session.publishing.channel(on_return_raises=True)
-            session.unconfirmed = await session.publishing.channel(publisher_confirms=False)
+            await _declare(consuming, topology, consumers)
+            session.confirmed = await publishing.channel(on_return_raises=True)
+            session.unconfirmed = await publishing.channel(publisher_confirms=False)
+            for end in (publishing, consuming, session.confirmed, session.unconfirmed):
+                session.watch(end)
             undo.pop_all()
             return session
-    except ProbableAuthenticationError:
+    except (ProbableAuthenticationError, InvalidFrameError):
+        # It closes the connection where a vhost should be opened; aiormq does not say with what.
         raise BadSetting(
             "CALLMESH_AMQP_URL: the broker refuses the user, its password or the vhost"
         ) from None
@@ -100,14 +162,24 @@ async def open_session(
         ) from None
 
 
-async def _connect(url: str, name: str) -> AbstractConnection:
-    return await connect(url, timeout=CONNECT_SECONDS, client_properties={"connection_name": name})
+async def _connect(url: URL, name: str) -> AbstractConnection:
+    connection = Connection(url, client_properties={"connection_name": name})
+    try:
+        await connection.connect(timeout=CONNECT_SECONDS)
+    except BaseException:
+        # Left alone, it closes itself when it is collected, when there may be no loop any more.
+        await connection.close()
+        raise
+    return connection
 
 
 async def _close(connection: AbstractConnection) -> None:
-    with suppress(*LOST):
+    with suppress(*LOST), unasked():
         async with asyncio.timeout(CONNECT_SECONDS):
             await connection.close()
+    if not connection.is_closed:
+        # The first call took its transport away, so that this one only notes the end.
+        await connection.close()
 
 
 async def _declare(
@@ -139,7 +211,7 @@ async def _declare(
             arguments={
                 **_QUORUM,
                 "x-dead-letter-routing-key": names.dead(consumer.service),
-                "x-delivery-limit": _DELIVERY_LIMIT,
+                "x-delivery-limit": DELIVERY_LIMIT,
                 "x-max-length": _MAX_LENGTH,
             },
         )
