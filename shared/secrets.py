@@ -29,13 +29,12 @@ class SecretBox:
     def __init__(self, keys: Sequence[SecretStr]) -> None:
         try:
             fernets = [Fernet(key.get_secret_value()) for key in keys]
-        except ValueError as error:
+            self._first, self._fernet = fernets[0], MultiFernet(fernets)
+        except (ValueError, IndexError) as error:
             raise BadSetting(
                 "CALLMESH_SECRET_KEYS: each key is 32 bytes in URL-safe base64; "
                 "`callmesh new-key` prints one"
             ) from error
-        self._first = fernets[0]
-        self._fernet = MultiFernet(fernets)
 
     def seal(self, value: SecretStr) -> Sealed:
         return PREFIX + self._fernet.encrypt(value.get_secret_value().encode()).decode()
@@ -69,8 +68,21 @@ def key_kept_in(path: Path) -> SecretStr:
         fresh = path.with_name(f"{path.name}.{os.getpid()}")
         with os.fdopen(os.open(fresh, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
             file.write(new_key().get_secret_value())
+            file.flush()
+            os.fsync(file.fileno())
         # A link appears with all its text, and not where another process was faster.
         with suppress(FileExistsError):
             path.hardlink_to(fresh)
         fresh.unlink()
+        # On the disk before anything that it seals is.
+        _sync(path.parent)
     return SecretStr(path.read_text().strip())
+
+
+def _sync(folder: Path) -> None:
+    """Names in *folder* survive a power cut from here on."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

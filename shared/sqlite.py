@@ -42,6 +42,9 @@ class _Piece:
             return
         if self.error is None:
             self.future.set_result(self.result)
+        elif isinstance(self.error, sqlite3.Error):
+            failed = Unavailable(f"the embedded database failed: {self.error}")
+            self.future.set_exception(failed)
         else:
             self.future.set_exception(self.error)
 
@@ -53,6 +56,8 @@ class SqliteFile:
         self._path = path
         self._pieces: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        #: The thread's own; None after one that could not even roll back.
+        self._connection: sqlite3.Connection | None = None
 
     async def open(self) -> None:
         """Raises: Unavailable when the file cannot be opened."""
@@ -88,7 +93,7 @@ class SqliteFile:
     def _serve(self, opened: asyncio.Future[None]) -> None:
         loop = opened.get_loop()
         try:
-            connection = self._connect()
+            self._connection = self._connect()
         except sqlite3.Error as error:
             refused = Unavailable(f"cannot open {self._path}: {error}")
             loop.call_soon_threadsafe(opened.set_exception, refused)
@@ -96,10 +101,11 @@ class SqliteFile:
         loop.call_soon_threadsafe(opened.set_result, None)
         try:
             while (piece := self._pieces.get()) is not None:
-                if not self._run_batch(connection, piece):
+                if not self._run_batch(piece):
                     return
         finally:
-            connection.close()
+            if self._connection is not None:
+                self._connection.close()
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -110,7 +116,7 @@ class SqliteFile:
         connection.execute("PRAGMA synchronous = FULL")
         return connection
 
-    def _run_batch(self, connection: sqlite3.Connection, first: _Piece) -> bool:
+    def _run_batch(self, first: _Piece) -> bool:
         """False when the order to stop came with it."""
         batch, go_on = [first], True
         while len(batch) < _BATCH:
@@ -123,18 +129,26 @@ class SqliteFile:
                 break
             batch.append(piece)
         try:
+            connection = self._connection = self._connection or self._connect()
             if any(piece.writes for piece in batch):
                 self._transact(connection, batch)
             else:
                 for piece in batch:
                     _run(connection, piece)
         except sqlite3.Error as error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            self._roll_back()
             for piece in batch:
-                piece.error = Unavailable(f"the embedded database failed: {error}")
+                piece.error = error
         _settle(batch)
         return go_on
+
+    def _roll_back(self) -> None:
+        connection = self._connection
+        try:
+            if connection is not None and connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            self._connection = None
 
     @staticmethod
     def _transact(connection: sqlite3.Connection, batch: list[_Piece]) -> None:
@@ -142,6 +156,9 @@ class SqliteFile:
         for piece in batch:
             connection.execute("SAVEPOINT piece")
             _run(connection, piece)
+            if isinstance(piece.error, sqlite3.Error) and not connection.in_transaction:
+                # A full disk rolls all of it back by itself.
+                raise piece.error
             if piece.error is not None:
                 connection.execute("ROLLBACK TO piece")
             connection.execute("RELEASE piece")

@@ -5,19 +5,28 @@ scopes, may be bound to one agent's extension, and may end.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from shared.clock import Clock
-from shared.errors import Forbidden, NotFound, Unauthenticated
+from shared.errors import Forbidden, NotFound, Unauthenticated, Unavailable
 from shared.ids import Extension, Name, TenantId, new_token
 from shared.moments import Instant
 from shared.storage.port import Collection, CollectionSpec, Document, Find, Index, every
+
+_FRESH = timedelta(seconds=5)
+_STALE = timedelta(minutes=15)
+#: The store's time, where there is an answer without it.
+_WITHIN = timedelta(milliseconds=500)
+#: Keys kept in memory.
+_KEPT = 10_000
 
 #: A query parameter instead of a header, for PBXs that can only be given a URL.
 KEY_PARAMETER = "key"
@@ -68,10 +77,28 @@ class Caller(BaseModel):
             raise Forbidden(f"this key is for extension {self.extension} only")
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    key: ApiKey
+    #: When the store said so, and when it was last asked.
+    confirmed_at: datetime
+    asked_at: datetime
+
+    def ended(self, now: datetime) -> bool:
+        return self.key.expires_at is not None and self.key.expires_at <= now
+
+
 class KeyBook:
+    """
+    A key that the store knew is believed for seconds without asking again, and for minutes while
+    the store is away: a hook needs the broker alone. A revoked one is refused after those
+    seconds, here at once.
+    """
+
     def __init__(self, keys: Collection[ApiKey], clock: Clock) -> None:
         self._keys = keys
         self._clock = clock
+        self._known: dict[str, _Known] = {}
 
     async def issue(
         self,
@@ -111,15 +138,13 @@ class KeyBook:
         for key in await self.list(tenant):
             if key.name == name:
                 await self._keys.delete(key.key)
+                self._known.pop(key.key, None)
                 return
         raise NotFound(f"tenant {tenant} has no API key {name}")
 
     async def caller(self, token: str) -> Caller:
         """Raises: Unauthenticated, with the same words whatever is wrong; Unavailable."""
-        try:
-            found = await self._keys.get(fingerprint(token))
-        except NotFound:
-            raise Unauthenticated("This API key is not known, or no longer valid.") from None
+        found = await self._found(fingerprint(token))
         return Caller(
             tenant=found.tenant,
             key_name=found.name,
@@ -127,10 +152,37 @@ class KeyBook:
             extension=found.extension,
         )
 
+    async def _found(self, key: str) -> ApiKey:
+        now = self._clock.now()
+        known = self._known.get(key)
+        if known is not None and (known.ended(now) or now - known.confirmed_at > _STALE):
+            known = None
+        if known is None or now - known.asked_at >= _FRESH:
+            known = await self._asked(key, known, now)
+        # To the end of the line: what goes first was not used for longest.
+        self._known.pop(key, None)
+        self._known[key] = known
+        if len(self._known) > _KEPT:
+            del self._known[next(iter(self._known))]
+        return known.key
+
+    async def _asked(self, key: str, known: _Known | None, now: datetime) -> _Known:
+        try:
+            async with asyncio.timeout(_WITHIN.total_seconds() if known else None):
+                return _Known(await self._keys.get(key), confirmed_at=now, asked_at=now)
+        except NotFound:
+            self._known.pop(key, None)
+            raise Unauthenticated("This API key is not known, or no longer valid.") from None
+        except (Unavailable, TimeoutError):
+            if known is None:
+                raise
+            return replace(known, asked_at=now)
+
 
 def fingerprint(token: str) -> str:
-    # No salt and one round: the token is 256 random bits, there is nothing to guess.
-    return hashlib.sha256(token.encode()).hexdigest()
+    # No salt and one round: the token is 256 random bits, there is nothing to guess. Odd bytes
+    # in a header are lone surrogates by now.
+    return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
 
 
 async def authenticate(
@@ -151,4 +203,6 @@ def _token_in(request: web.Request, *, key_in_query: bool) -> str:
         return token
     if key_in_query and (token := request.query.get(KEY_PARAMETER, "")):
         return token
-    raise Unauthenticated("Send an API key as `Authorization: Bearer …` or `X-Api-Key: …`.")
+    raise Unauthenticated(
+        "Send an API key in the header `X-Api-Key`, or in `Authorization` after `Bearer`."
+    )

@@ -13,7 +13,14 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
-from shared.errors import ContractError, Forbidden, MeshError, Unauthenticated, Unavailable
+from shared.errors import (
+    ContractError,
+    Forbidden,
+    MeshError,
+    Throttled,
+    Unauthenticated,
+    Unavailable,
+)
 from shared.http.auth import KEY_PARAMETER
 from shared.http.problems import Problem, status_of
 from shared.http.routes import Answer, In, Operation, header_name, input_name, places
@@ -97,11 +104,14 @@ def _responses(op: Operation[Any], refs: Mapping[Any, Any]) -> dict[str, Any]:
     errors: list[type[MeshError]] = [ContractError, *op.errors]
     if op.scope is not None:
         errors += [Unauthenticated, Forbidden, Unavailable]
+    if op.answer is Answer.STREAM:
+        errors.append(Throttled)
     codes: dict[HTTPStatus, list[str]] = {}
     for error in errors:
         codes.setdefault(status_of(error), []).append(error.code)
     if _body_model(op):
         codes[HTTPStatus.BAD_REQUEST] = ["unreadable_body"]
+        codes[HTTPStatus.REQUEST_TIMEOUT] = ["request_timeout"]
         codes[HTTPStatus.REQUEST_ENTITY_TOO_LARGE] = ["request_entity_too_large"]
         codes[HTTPStatus.UNSUPPORTED_MEDIA_TYPE] = ["unsupported_media_type"]
     codes.setdefault(HTTPStatus.UNPROCESSABLE_ENTITY, []).append("invalid_request")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
 from datetime import timedelta
 from http import HTTPStatus
 
@@ -23,7 +23,7 @@ from shared.errors import (
     Unauthenticated,
     Unavailable,
 )
-from shared.faults import faults_by_path
+from shared.faults import Path, faults_by_path
 from shared.observe.logging import mask_text
 
 
@@ -82,12 +82,11 @@ def of_error(error: MeshError) -> web.Response:
     return problem(status, error.code, detail, headers=headers)
 
 
-def of_validation(error: ValidationError, places: Mapping[str, str]) -> web.Response:
-    """*places*: what a client calls the inputs, see :func:`shared.http.routes.input_places`."""
-    faults = []
-    for path, what in faults_by_path(error):
-        name, *rest = map(str, path or ("request",))
-        faults.append(Fault(where=".".join([places.get(name, name), *rest]), what=what))
+def of_validation(
+    error: ValidationError, model: type[BaseModel], called: Callable[[Path], str]
+) -> web.Response:
+    """*called*: how a client knows a place in *model*."""
+    faults = [Fault(where=called(path), what=what) for path, what in faults_by_path(error, model)]
     return problem(
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "invalid_request",

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, Generic, Protocol, TypeVar, get_args, get_type_hints
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Discriminator, RootModel
 
 from shared.errors import MeshError
+from shared.faults import Path
 from shared.http.auth import Scope
 
 
@@ -170,14 +171,23 @@ def input_name(model: type[BaseModel], name: str) -> str:
     return model.model_fields[name].alias or name
 
 
-def input_places(model: type[BaseModel]) -> dict[str, str]:
-    """``limit`` → ``query.limit``: how an input is called where a client is told of it."""
-    found = {}
+def input_path(model: type[BaseModel], path: Path) -> str:
+    """``query.limit``, ``body.events.1.at``: how a place is called where a client is told of it."""
+    name, *rest = map(str, path or ("request",))
     for field, place in places(model).items():
-        name = input_name(model, field)
-        shown = header_name(name) if place is In.HEADER else name
-        found[name] = name if place is In.BODY else f"{place.value}.{shown}"
-    return found
+        if input_name(model, field) != name:
+            continue
+        if place is not In.BODY:
+            name = f"{place.value}.{header_name(name) if place is In.HEADER else name}"
+        elif _is_one_of_several(model.model_fields[field].annotation):
+            del rest[:1]  # which of them, in our words; it stands nowhere in the body
+    return ".".join([name, *rest])
+
+
+def _is_one_of_several(model: Any) -> bool:
+    if not (isinstance(model, type) and issubclass(model, RootModel)):
+        return False
+    return any(isinstance(mark, Discriminator) for mark in model.model_fields["root"].metadata)
 
 
 def header_name(field: str) -> str:

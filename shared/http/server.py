@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from http import HTTPStatus
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from shared.clock import Clock
-from shared.errors import MeshError, Unavailable
+from shared.errors import MeshError, Throttled, Unavailable
 from shared.http import problems
-from shared.http.auth import KeyBook, authenticate
+from shared.http.auth import Caller, KeyBook, authenticate
 from shared.http.routes import (
     Answer,
     In,
@@ -26,7 +38,7 @@ from shared.http.routes import (
     ServerEvent,
     header_name,
     input_name,
-    input_places,
+    input_path,
     places,
 )
 from shared.observe import tracing
@@ -34,10 +46,16 @@ from shared.observe.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 #: A call event or order is a few hundred bytes, a batch of 500 some hundred kilobytes.
 MAX_BODY_BYTES = 512 * 1024
 #: Requests under way at once; more are told to come back.
 MAX_AT_ONCE = 256
+#: A client has so long for its body, and for taking a piece of a stream.
+PATIENCE = timedelta(seconds=10)
+#: Streams that one key may have open: a CRM that follows every agent's phone by one key.
+MAX_STREAMS = 200
 #: A proxy closes a silent connection after 30 to 60 s.
 _KEEP_ALIVE = timedelta(seconds=15)
 
@@ -71,6 +89,7 @@ class HttpServer:
         self._metrics = metrics
         self._drain = drain
         self._at_once = 0
+        self._streams: Counter[tuple[str, str]] = Counter()
         self._stopping = asyncio.Event()
         self._runner: web.AppRunner | None = None
         self._app = web.Application(
@@ -90,7 +109,8 @@ class HttpServer:
             self._app,
             access_log=None,
             handle_signals=False,
-            shutdown_timeout=self._drain.total_seconds(),
+            # aiohttp waits twice: for requests, then again for those that did not end by it.
+            shutdown_timeout=self._drain.total_seconds() / 2,
         )
         await self._runner.setup()
         site = web.TCPSite(self._runner, host, port)
@@ -142,34 +162,55 @@ class HttpServer:
 
         async def handle(request: web.Request) -> web.StreamResponse:
             try:
-                asked = await self._asked(operation, where, request)
+                caller = await self._caller(operation, request)
+                asked = await self._asked(operation, where, request, caller)
             except ValidationError as error:
-                return problems.of_validation(error, input_places(operation.request_model))
+                model = operation.request_model
+                return problems.of_validation(error, model, partial(input_path, model))
             if isinstance(asked, web.Response):
                 return asked
             if operation.answer is Answer.STREAM:
-                # A stream is open for hours; it is not one of the requests under way.
-                self._at_once -= 1
-                try:
+                with self._one_more_stream(caller):
                     return await self._stream(await operation.handler(deps, asked), request)
-                finally:
-                    self._at_once += 1
             answer = await operation.handler(deps, asked)
             return _plain(operation, answer, request)
 
         return handle
 
+    async def _caller(self, operation: Operation[Any], request: web.Request) -> Caller | None:
+        """Before anything is read: a stranger learns nothing of what would be valid."""
+        if operation.scope is None:
+            return None
+        caller = await authenticate(
+            request, self._keys, scope=operation.scope, key_in_query=operation.key_in_query
+        )
+        structlog.contextvars.bind_contextvars(tenant=caller.tenant)
+        return caller
+
+    @contextmanager
+    def _one_more_stream(self, caller: Caller | None) -> Iterator[None]:
+        """A stream is open for hours; it is not one of the requests under way."""
+        key = (caller.tenant, caller.key_name) if caller else ("", "")
+        if self._streams[key] >= MAX_STREAMS:
+            raise Throttled(f"This API key has {MAX_STREAMS} streams open; end one first.")
+        self._streams[key] += 1
+        self._at_once -= 1
+        try:
+            yield
+        finally:
+            self._at_once += 1
+            self._streams[key] -= 1
+            if not self._streams[key]:
+                del self._streams[key]
+
     async def _asked(
-        self, operation: Operation[Any], where: dict[str, In], request: web.Request
+        self,
+        operation: Operation[Any],
+        where: dict[str, In],
+        request: web.Request,
+        caller: Caller | None,
     ) -> BaseModel | web.Response:
-        raw: dict[str, Any] = {}
-        if operation.scope is not None:
-            # Before anything is read: a stranger learns nothing of what would be valid.
-            caller = await authenticate(
-                request, self._keys, scope=operation.scope, key_in_query=operation.key_in_query
-            )
-            structlog.contextvars.bind_contextvars(tenant=caller.tenant)
-            raw |= {name: caller for name, place in where.items() if place is In.KEY}
+        raw: dict[str, Any] = {name: caller for name, place in where.items() if place is In.KEY}
         for field, place in where.items():
             name = input_name(operation.request_model, field)
             if place is In.PATH:
@@ -179,11 +220,37 @@ class HttpServer:
             elif place is In.HEADER and header_name(name) in request.headers:
                 raw[name] = request.headers[header_name(name)]
             elif place is In.BODY:
-                body = await _json(request)
+                body = await self._json(request)
                 if isinstance(body, web.Response):
                     return body
                 raw[name] = body
         return operation.request_model.model_validate(raw)
+
+    async def _json(self, request: web.Request) -> Any:
+        if request.content_type != "application/json":
+            return problems.problem(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "Send the body as application/json.",
+            )
+        try:
+            # Most came with their heads.
+            there = request.content.is_eof()
+            body = await (request.read() if there else self._patiently(request.read()))
+        except TimeoutError:
+            late = problems.problem(
+                HTTPStatus.REQUEST_TIMEOUT,
+                "request_timeout",
+                f"The body did not come within {PATIENCE.total_seconds():g} s.",
+            )
+            late.force_close()
+            return late
+        except (ConnectionError, web.RequestPayloadError):
+            return _unreadable("The body broke off.")
+        try:
+            return json.loads(body.decode(), parse_constant=_no_constant)
+        except (ValueError, RecursionError):
+            return _unreadable("The body is not JSON in UTF-8.")
 
     async def _stream(
         self, events: AsyncIterator[ServerEvent], request: web.Request
@@ -210,20 +277,19 @@ class HttpServer:
                     event = coming.result()
                     if event is None:
                         break
-                    await response.write(_frame(event))
+                    await self._patiently(response.write(_frame(event)), stopping)
                     coming = asyncio.create_task(_next(events))
                 elif stopping in done:
                     break
                 else:
-                    await response.write(b": alive\n\n")
-            await response.write_eof()
-        except ConnectionError:
-            pass  # the client went away
+                    await self._patiently(response.write(b": alive\n\n"), stopping)
+            await self._patiently(response.write_eof(), stopping)
+        except (ConnectionError, TimeoutError):
+            _cut(request)  # the client went away, or does not read
         except Exception:
             # The status is out, so all that can still be said is that the stream is broken off.
             log.exception("stream_failed", path=request.path)
-            if request.transport is not None:
-                request.transport.abort()
+            _cut(request)
         finally:
             self._metrics.count("callmesh_live_streams", by=-1)
             for task in (coming, stopping):
@@ -232,6 +298,24 @@ class HttpServer:
             if isinstance(events, AsyncGenerator):
                 await events.aclose()
         return response
+
+    async def _patiently(self, work: Coroutine[Any, Any, T], *unless: asyncio.Task[Any]) -> T:
+        """Raises TimeoutError when it is not done in time, or by when one of *unless* is."""
+        working = asyncio.create_task(work)
+        patience = asyncio.create_task(self._clock.sleep(PATIENCE))
+        try:
+            await asyncio.wait({working, patience, *unless}, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                raise TimeoutError
+            return await working
+        finally:
+            patience.cancel()
+            working.cancel()
+
+
+def _cut(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()
 
 
 async def _next(events: AsyncIterator[ServerEvent]) -> ServerEvent | None:
@@ -255,19 +339,8 @@ def _plain(operation: Operation[Any], answer: Any, request: web.Request) -> web.
     )
 
 
-async def _json(request: web.Request) -> Any:
-    if request.content_type != "application/json":
-        return problems.problem(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
-            "Send the body as application/json.",
-        )
-    try:
-        return json.loads((await request.read()).decode(), parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        return problems.problem(
-            HTTPStatus.BAD_REQUEST, "unreadable_body", "The body is not JSON in UTF-8."
-        )
+def _unreadable(detail: str) -> web.Response:
+    return problems.problem(HTTPStatus.BAD_REQUEST, "unreadable_body", detail)
 
 
 def _no_constant(name: str) -> None:

@@ -19,7 +19,8 @@ from shared.observe import tracing
 
 #: A page of 200 CRM records is some hundred kilobytes.
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
-_POOL = 64
+#: Connections in all, and to one host: a CRM that hangs must leave room for the others.
+_POOL, _POOL_PER_HOST = 128, 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,10 @@ class HttpClient:
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=_POOL, resolver=GuardedResolver(self._guard), ttl_dns_cache=60
+                limit=_POOL,
+                limit_per_host=_POOL_PER_HOST,
+                resolver=GuardedResolver(self._guard),
+                ttl_dns_cache=60,
             ),
             auto_decompress=True,
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -8,6 +8,7 @@ that a name cannot mean something else a moment later.
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -19,6 +20,13 @@ from shared.errors import BadSetting, Rejected
 
 Network = IPv4Network | IPv6Network
 
+#: Their last 32 bits are an IPv4 address that is meant: compatible (RFC 4291), NAT64 (RFC 6052).
+_CARRIERS = (ip_network("::/96"), ip_network("64:ff9b::/96"))
+#: NAT64 of a network of one's own (RFC 8215): where it leads is not to be seen.
+_LOCAL_NAT64 = ip_network("64:ff9b:1::/48")
+#: Decimal, octal or hexadecimal, in one to four parts: what inet_aton reads.
+_NUMERIC = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*\.?", re.IGNORECASE)
+
 
 class AddressGuard:
     """Public addresses, and those of the operator's list."""
@@ -28,13 +36,10 @@ class AddressGuard:
 
     def check(self, address: str) -> None:
         """Raises: Rejected."""
-        ip = ip_address(address)
-        # ::ffff:10.0.0.1 is 10.0.0.1 by another name.
-        mapped = ip.ipv4_mapped if isinstance(ip, IPv6Address) else None
-        found: IPv4Address | IPv6Address = mapped or ip
-        if any(found in network for network in self._allowed if network.version == found.version):
+        if contains(self._allowed, address):
             return
-        if not found.is_global or found.is_multicast:
+        found = _plain(address)
+        if not found.is_global or found.is_multicast or _is_local(found):
             raise Rejected(
                 f"{address} is not a public address; the operator can allow it in "
                 "CALLMESH_NET_ALLOW"
@@ -45,6 +50,8 @@ class AddressGuard:
         try:
             ip_address(host)
         except ValueError:
+            if ":" in host or _NUMERIC.fullmatch(host):
+                raise Rejected(f"{host} looks like an address; write it in full") from None
             return
         self.check(host)
 
@@ -76,7 +83,20 @@ def networks(text: str, *, setting: str) -> tuple[Network, ...]:
 
 def contains(allowed: Sequence[Network], address: str) -> bool:
     """Whether *address* lies in one of *allowed*; used for who may ask us."""
-    ip = ip_address(address)
-    mapped = ip.ipv4_mapped if isinstance(ip, IPv6Address) else None
-    found: IPv4Address | IPv6Address = mapped or ip
+    found = _plain(address)
     return any(found in network for network in allowed if network.version == found.version)
+
+
+def _plain(address: str) -> IPv4Address | IPv6Address:
+    """Where *address* leads: ::ffff:10.0.0.1 and its like are 10.0.0.1 by another name."""
+    ip = ip_address(address)
+    if isinstance(ip, IPv4Address) or ip.is_loopback or ip.is_unspecified:
+        return ip
+    if any(ip in network for network in _CARRIERS):
+        return IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip.ipv4_mapped or ip.sixtofour or ip
+
+
+def _is_local(address: IPv4Address | IPv6Address) -> bool:
+    """Inner networks that the library takes for public."""
+    return isinstance(address, IPv6Address) and (address.is_site_local or address in _LOCAL_NAT64)

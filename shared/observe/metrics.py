@@ -47,7 +47,8 @@ class Metric:
 METRICS: dict[MetricName, Metric] = {
     "callmesh_deliveries_total": Metric(
         Counter,
-        "Messages handed to a handler, by outcome: done, retried, dead.",
+        "Messages handed to a handler, by outcome: done, retried, dead; a question or a live copy "
+        "that failed: refused (the handler said no), failed (a fault of ours).",
         ("service", "type", "outcome"),
     ),
     "callmesh_handling_seconds": Metric(
@@ -84,7 +85,8 @@ METRICS: dict[MetricName, Metric] = {
     ),
     "callmesh_crm_requests_total": Metric(
         Counter,
-        "Requests to CRMs by outcome: ok, not_found, rejected, throttled, failed.",
+        "Requests to CRMs by outcome: ok, or the error's code: rejected, throttled, unavailable, "
+        "out_of_time, needs_reconnect.",
         ("template", "outcome"),
     ),
     "callmesh_crm_request_seconds": Metric(

@@ -5,13 +5,15 @@ Run one service, or all of them, until a signal. The order:
 2. bus started, HTTP up, background tasks running: ready
 3. a signal, or a task that fails
 4. not ready; HTTP stops taking, streams end; tasks cancelled; the bus drains
-5. services left in reverse; exit 0. A second signal aborts at once: exit 130.
+5. services left in reverse; exit 0. A second signal ends the process at once: exit 130.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +21,7 @@ from datetime import timedelta
 
 import structlog
 
-from shared.errors import BadSetting, MeshError
+from shared.errors import BadSetting, MeshError, Unavailable
 from shared.http.openapi import build as build_openapi
 from shared.http.server import HttpServer
 from shared.runtime.ops import OpsServer
@@ -112,14 +114,18 @@ async def run_until_signal(
 
 @contextmanager
 def stopping_on_signals(stop: asyncio.Event) -> Iterator[None]:
-    """The first SIGTERM or SIGINT sets *stop*, the second cancels the task that is in here."""
+    """The first SIGTERM or SIGINT sets *stop*, the second ends the process."""
     loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
+    asked = False
 
     def on_signal() -> None:
-        if stop.is_set() and task is not None:
+        nonlocal asked
+        if asked:
             log.warning("aborted")
-            task.cancel()
+            sys.stdout.flush()
+            # What was accepted survives kill -9; to unwind would wait for what hangs.
+            os._exit(EXIT_ABORTED)
+        asked = True
         stop.set()
 
     numbers = (signal.SIGINT, signal.SIGTERM)
@@ -157,7 +163,10 @@ class _Readiness:
 
 
 async def _load_site(platform: Platform) -> None:
+    """Raises: BadSetting for a store that refuses us; one that does so later is waited for."""
     try:
+        if not await platform.store.ready():
+            raise Unavailable("the store does not answer")
         await platform.site.refresh()
     except BadSetting:
         raise
@@ -170,9 +179,12 @@ def _tasks(state: Running, platform: Platform) -> list[asyncio.Task[None]]:
     async def watched(name: str, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
-        except asyncio.CancelledError:
-            raise
+            if state.stop.is_set():
+                return
+            raise MeshError("it ended, and shall run until the stop")  # noqa: TRY301  told like any other
         except BaseException as error:
+            if _cancelled():
+                raise
             log.exception("task_failed", task=name)
             state.failed = error
             state.stop.set()
@@ -180,6 +192,12 @@ def _tasks(state: Running, platform: Platform) -> list[asyncio.Task[None]]:
     works: list[tuple[str, Callable[[], Awaitable[None]]]] = [("site", platform.site.watch)]
     works += [(service.name, task) for service in state.services for task in service.tasks]
     return [asyncio.create_task(watched(name, work), name=name) for name, work in works]
+
+
+def _cancelled() -> bool:
+    """Whether it is us who are cancelled: what we wait for may be, and tells it the same way."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

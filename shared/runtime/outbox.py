@@ -106,6 +106,7 @@ class SpoolingPublisher:
         except Conflict:
             return False  # a repeat of one that waits already
         self._metrics.count("callmesh_spooled_total", self._service)
+        self._metrics.count("callmesh_spool_waiting", self._service)
         return False
 
     async def relay(self) -> None:
@@ -121,7 +122,12 @@ class SpoolingPublisher:
             await self._clock.sleep(_LOOK)
 
     async def _relay_all(self) -> None:
-        """Raises Unavailable at the first that does not go."""
+        """
+        One that does not go holds nobody up while the bus takes others: its queue alone may be
+        full. Raises Unavailable when there was one.
+        """
+        self._metrics.set("callmesh_spool_waiting", self._service, to=await self._spool.count())
+        refused: Unavailable | None = None
         async for spooled in every(self._spool, Find(order_by="spooled_at")):
             try:
                 message = decode_known(spooled.message)
@@ -129,9 +135,17 @@ class SpoolingPublisher:
                 # Another version wrote it; it stays until one that knows it runs again.
                 log.error("spooled_message_unknown", error=error.message)  # noqa: TRY400  says it all
                 continue
-            await self._bus.send(message)
+            try:
+                await self._bus.send(message)
+            except Unavailable as error:
+                refused = error
+                if not await self._bus.ready():
+                    break
+                continue
             await self._spool.delete(spooled.key)
-        self._metrics.set("callmesh_spool_waiting", self._service, to=await self._spool.count())
+            self._metrics.count("callmesh_spool_waiting", self._service, by=-1)
+        if refused is not None:
+            raise refused
 
 
 def _sleeper(clock: Clock) -> Callable[[float], Awaitable[None]]:

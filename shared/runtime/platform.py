@@ -105,7 +105,8 @@ async def open_platform(
 async def _open_file(choice: Choice, stack: AsyncExitStack, *, serving: bool) -> SqliteFile:
     folder = choice.mesh.data_dir
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        # Calls, numbers and the key are inside. One that is there keeps the mode it was given.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise BadSetting(f"CALLMESH_DATA_DIR: cannot use {folder}: {error.strerror}") from None
     if serving:

@@ -69,7 +69,7 @@ class Platform:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """
-    *tasks* run from the start to the stop; one that ends by an error ends the process.
+    *tasks* run from the start to the stop; one that ends before, however, ends the process.
     *ready* is asked beside the bus's own readiness. *stop_listening* is called first of all when
     the process stops, while the bus still carries what the last guests leave behind.
     """

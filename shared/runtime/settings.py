@@ -20,6 +20,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import BadSetting
+from shared.faults import faults_by_path
 from shared.moments import Duration
 from shared.observe.logging import LogFormat
 
@@ -47,9 +48,9 @@ class Settings(BaseSettings):
         try:
             return cls(_secrets_dir=folder if Path(folder).is_dir() else None)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            name = cls.variable(str(first["loc"][0])) if first["loc"] else cls.title
-            raise BadSetting(f"{name}: {first['msg']}") from None
+            path, what = faults_by_path(error)[0]
+            name = cls.variable(str(path[0])) if path else cls.title
+            raise BadSetting(f"{name}: {what}") from None
 
     @classmethod
     def variable(cls, field: str) -> str:

@@ -33,7 +33,8 @@ def read_site_file(text: str, *, source: str, sealing: Sealing) -> tuple[Site, .
         file = SiteFile.model_validate(document.value, context=sealing)
     except ValidationError as error:
         faults = [
-            _line(source, document, _path(path), what) for path, what in faults_by_path(error, SiteFile)
+            _line(source, document, _path(path), what)
+            for path, what in faults_by_path(error, SiteFile)
         ]
         raise BadSetting("\n".join(faults)) from None
     faults = [_line(source, document, path, what) for path, what in _faults(file)]

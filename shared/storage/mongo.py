@@ -14,8 +14,11 @@ from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Generic, TypeVar
 
+import pymongo
+import structlog
 from bson.codec_options import CodecOptions, TypeRegistry
 from bson.errors import InvalidDocument
+from motor.frameworks.asyncio import max_workers
 from motor.motor_asyncio import AsyncIOMotorClient
 from pydantic import SecretStr, ValidationError
 from pymongo import ASCENDING, DESCENDING, IndexModel
@@ -25,6 +28,7 @@ from pymongo.errors import (
     OperationFailure,
     PyMongoError,
 )
+from pymongo.write_concern import WriteConcern
 
 from shared.clock import Clock
 from shared.errors import BadSetting, Conflict, ContractError, NotFound, Unavailable
@@ -44,28 +48,37 @@ from shared.storage.port import (
 
 D = TypeVar("D", bound=Document)
 
-#: A frozen mongod would otherwise hang a call for ever; no other timeout setting adds up.
-_TIMEOUT_MS = 3000
-#: The driver's pool serves whoever runs next, not who waits longest: callers queue in ours.
-_AT_ONCE = 32
-_POOL = 64
+log = structlog.get_logger(__name__)
+
+#: One call with its wait for a place. A frozen mongod would otherwise hang it for ever.
+_WITHIN = timedelta(seconds=3)
+#: The driver's time for one command; it speaks before we do, for it knows more.
+_COMMAND_WITHIN = timedelta(seconds=2.5)
+#: Motor runs a call in one of its threads. Its queue for them knows no fairness and no end:
+#: callers queue in ours.
+_AT_ONCE: int = max_workers
+#: For the farewell to a server that may not be there.
+_CLOSE_SECONDS = 0.5
 _REFUSED = frozenset({13, 18})  # Unauthorized, AuthenticationFailed
-_SAME_NAME_OTHER_OPTIONS = 85
+_OTHER_INDEX = frozenset({85, 86})  # IndexOptionsConflict, IndexKeySpecsConflict
+#: What a call returned from is on the disk of most nodes, whatever the URL says.
+_DURABLE = WriteConcern(w="majority", j=True)
 
 
 class MongoStore:
     """
     *prefix* comes before every collection's name, so that several meshes share a database.
 
-    Raises BadSetting for a URL that is none.
+    Raises BadSetting for a URL that is none. A server that refuses us is Unavailable to every
+    call, as one that is away: what waits for it is not at fault, and an operator can mend it.
     """
 
     def __init__(self, url: SecretStr, *, database: str, clock: Clock, prefix: str = "") -> None:
         try:
             self._client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(
                 url.get_secret_value(),
-                timeoutMS=_TIMEOUT_MS,
-                maxPoolSize=_POOL,
+                timeoutMS=round(_COMMAND_WITHIN / timedelta(milliseconds=1)),
+                maxPoolSize=_AT_ONCE,
                 tz_aware=True,
                 uuidRepresentation="standard",
                 appname="callmesh",
@@ -77,7 +90,9 @@ class MongoStore:
             uuid_representation=4,
             type_registry=TypeRegistry(fallback_encoder=_encode),
         )
-        self._database = self._client.get_database(database, codec_options=options)
+        self._database = self._client.get_database(
+            database, codec_options=options, write_concern=_DURABLE
+        )
         self._prefix = prefix
         self._clock = clock
         self._gate = asyncio.Semaphore(_AT_ONCE)
@@ -90,13 +105,23 @@ class MongoStore:
     async def ready(self) -> bool:
         try:
             async with _translated(self._gate):
-                await self._client.admin.command("ping")
+                # Not a ping: that needs no rights.
+                await self._database[f"{self._prefix}ready"].find_one()
+        except _Refused:
+            raise BadSetting(
+                "CALLMESH_MONGO_URL: MongoDB refuses the user, its password or its rights"
+            ) from None
         except Unavailable:
             return False
         return True
 
     async def close(self) -> None:
-        self._client.close()
+        await asyncio.to_thread(self._say_goodbye)
+
+    def _say_goodbye(self) -> None:
+        # Sessions are ended at the server, which by itself is looked for during 30 s.
+        with pymongo.timeout(_CLOSE_SECONDS):
+            self._client.close()
 
 
 class MongoCollection(Generic[D]):
@@ -245,28 +270,50 @@ class MongoCollection(Generic[D]):
         ]
         if self._spec.expires_by:
             wanted.append(IndexModel([(self._spec.expires_by, ASCENDING)], expireAfterSeconds=0))
-        if wanted:
-            await self._documents.create_indexes(wanted)
+        for one in wanted:
+            await self._make_index(one)
         self._indexed = True
+
+    async def _make_index(self, index: IndexModel) -> None:
+        where = f"{self._spec.name}: the index {index.document['name']}"
+        try:
+            await self._documents.create_indexes([index])
+        except DuplicateKeyError:
+            raise BadSetting(
+                f"{where} cannot be made: documents share a value that is to be unique; "
+                "remove all but one of them"
+            ) from None
+        except OperationFailure as error:
+            if error.code not in _OTHER_INDEX:
+                raise
+            raise BadSetting(
+                f"{where} exists with other options; drop it, it is made again"
+            ) from None
+
+
+class _Refused(Unavailable):
+    """Away for us: the user or its password is wrong, or it lacks a right."""
 
 
 @asynccontextmanager
 async def _translated(gate: asyncio.Semaphore) -> AsyncIterator[None]:
     try:
-        async with gate:
+        async with asyncio.timeout(_WITHIN.total_seconds()), gate:
             yield
     except DuplicateKeyError:
         raise
+    except TimeoutError:
+        raise Unavailable(f"MongoDB did not answer within {_WITHIN.total_seconds():g} s") from None
     except (InvalidDocument, DocumentTooLarge, OverflowError) as error:
         raise ContractError(f"MongoDB cannot hold this document: {error}") from None
     except OperationFailure as error:
         if error.code in _REFUSED:
-            raise BadSetting("CALLMESH_MONGO_URL: MongoDB refuses the user or its rights") from None
-        if error.code == _SAME_NAME_OTHER_OPTIONS:
-            raise BadSetting(
-                f"an index exists with other options ({error.details}); drop it, it is made again"
+            raise _Refused(
+                "MongoDB refuses the user, its password or its rights; see CALLMESH_MONGO_URL"
             ) from None
-        raise Unavailable(f"MongoDB failed: {error}") from error
+        # The driver's text quotes what it was asked; clients are told less.
+        log.warning("store_failed", code=error.code, error=(error.details or {}).get("errmsg"))
+        raise Unavailable(f"MongoDB failed with code {error.code}") from error
     except PyMongoError as error:
         raise Unavailable(f"MongoDB is away: {type(error).__name__}") from error
 

@@ -13,16 +13,15 @@ A document store as the repositories see it: what SQLite and MongoDB can both pr
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 from pydantic import (
-    AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     StrictFloat,
     StrictInt,
@@ -31,7 +30,7 @@ from pydantic import (
 
 from shared.errors import Conflict, ContractError, NotFound
 from shared.ids import TenantId
-from shared.moments import to_instant
+from shared.moments import Instant, to_instant
 
 #: MongoDB's bound, kept by both.
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
@@ -131,7 +130,9 @@ class DocumentStore(Protocol):
         """Its table or collection and indexes are made at the first use."""
         ...
 
-    async def ready(self) -> bool: ...
+    async def ready(self) -> bool:
+        """Whether it answers. Raises: BadSetting when it answers that we may not in."""
+        ...
 
     async def close(self) -> None: ...
 
@@ -144,7 +145,7 @@ async def every(collection: Collection[D], query: Find) -> AsyncIterator[D]:
             yield document
         if page.next_cursor is None:
             return
-        query = Find(**{**_fields(query), "cursor": page.next_cursor})
+        query = replace(query, cursor=page.next_cursor)
 
 
 async def change(
@@ -174,14 +175,22 @@ async def change(
     raise Conflict(f"{key} is changed by too many at once", key=key)
 
 
+def _of_64_bits(value: Any) -> Any:
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError("no database takes it")
+    return value
+
+
 class _Place(BaseModel):
     """A cursor's content. It comes back from outside, so its values are checked to be plain."""
 
     model_config = ConfigDict(extra="forbid")
 
     key: str
-    moment: AwareDatetime | None = None
-    value: StrictStr | StrictInt | StrictFloat | None = None
+    moment: Instant | None = None
+    value: Annotated[StrictStr | StrictInt | StrictFloat | None, BeforeValidator(_of_64_bits)] = (
+        None
+    )
 
 
 def cursor_after(value: Any, key: str) -> str:
@@ -199,7 +208,7 @@ def read_cursor(cursor: str) -> tuple[Any, str]:
     """Raises: ContractError."""
     try:
         place = _Place.model_validate_json(base64.urlsafe_b64decode(cursor.encode()))
-    except (ValueError, binascii.Error):
+    except ValueError:
         raise ContractError("cursor: not one that a page of this list returned") from None
     return (place.value if place.moment is None else place.moment), place.key
 
@@ -222,7 +231,3 @@ def value_at(document: BaseModel, path: str) -> Any:
 
 def _plain(value: Any) -> Any:
     return value.value if isinstance(value, Enum) else value
-
-
-def _fields(query: Find) -> dict[str, Any]:
-    return {name: getattr(query, name) for name in Find.__dataclass_fields__}

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
 from shared.clock import Clock
-from shared.errors import Conflict, ContractError, NotFound
+from shared.errors import Conflict, ContractError, NotFound, Unavailable
 from shared.faults import faults_in
-from shared.moments import to_text
+from shared.moments import to_ms, to_text
 from shared.sqlite import SqliteFile
 from shared.storage.port import (
     MAX_DOCUMENT_BYTES,
@@ -33,6 +33,9 @@ T = TypeVar("T")
 
 _FIELD = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$")
 _NAME = re.compile(r"^[a-z][a-z0-9_.]*$")
+#: How often a collection looks for what is past its time, and how much goes with one write.
+_SWEEP_EVERY = timedelta(minutes=1)
+_SWEEP_ROWS = 1000
 
 
 class SqliteStore:
@@ -44,7 +47,10 @@ class SqliteStore:
         return SqliteCollection(self._db, self._clock, spec)
 
     async def ready(self) -> bool:
-        await self._db.read(lambda db: db.execute("SELECT 1").fetchone())
+        try:
+            await self._db.read(lambda db: db.execute("SELECT 1").fetchone())
+        except Unavailable:
+            return False
         return True
 
     async def close(self) -> None:
@@ -60,6 +66,7 @@ class SqliteCollection(Generic[D]):
         self._spec = spec
         self._table = "doc_" + spec.name.replace(".", "_")
         self._made = False
+        self._swept_at: datetime | None = None
 
     async def get(self, key: str) -> D:
         row = await self._read(
@@ -191,7 +198,7 @@ class SqliteCollection(Generic[D]):
         if len(body) > MAX_DOCUMENT_BYTES:
             raise ContractError(f"{self._spec.name}: {document.key} is over 16 MiB")
         expires = getattr(document, self._spec.expires_by) if self._spec.expires_by else None
-        return document.key, document.version, _ms(expires) if expires else None, body
+        return document.key, document.version, to_ms(expires) if expires else None, body
 
     def _parsed(self, row: tuple[int, str]) -> D:
         try:
@@ -204,7 +211,7 @@ class SqliteCollection(Generic[D]):
         return document
 
     def _now(self) -> int:
-        return _ms(self._clock.now())
+        return to_ms(self._clock.now())
 
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         await self._make()
@@ -212,7 +219,21 @@ class SqliteCollection(Generic[D]):
 
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         await self._make()
-        return await self._db.write(work)
+        now = self._clock.now()
+        if not self._spec.expires_by or (self._swept_at and now - self._swept_at < _SWEEP_EVERY):
+            return await self._db.write(work)
+        done, swept = await self._db.write(lambda db: (work(db), self._sweep(db)))
+        if swept < _SWEEP_ROWS:
+            self._swept_at = now
+        return done
+
+    def _sweep(self, db: sqlite3.Connection) -> int:
+        """Delete some that are past their time: else the file would only grow."""
+        return db.execute(
+            f"DELETE FROM {self._table} WHERE rowid IN "  # noqa: S608  our own name
+            f"(SELECT rowid FROM {self._table} WHERE expires_ms <= ? LIMIT ?)",
+            (self._now(), _SWEEP_ROWS),
+        ).rowcount
 
     async def _make(self) -> None:
         if self._made:
@@ -233,7 +254,6 @@ class SqliteCollection(Generic[D]):
                     f"CREATE INDEX IF NOT EXISTS {self._table}__expires "
                     f"ON {self._table} (expires_ms) WHERE expires_ms IS NOT NULL"
                 )
-                db.execute(f"DELETE FROM {self._table} WHERE NOT {_ALIVE}", (self._now(),))  # noqa: S608  our own name
 
         await self._db.write(work)
         self._made = True
@@ -254,7 +274,3 @@ def _column(name: str) -> str:
 def _bound(value: Any) -> Any:
     found = comparable(value)
     return to_text(found) if isinstance(found, datetime) else found
-
-
-def _ms(moment: datetime) -> int:
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)

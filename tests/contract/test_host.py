@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
@@ -15,7 +16,7 @@ import pytest
 from shared.bus.port import Consumer, Subscription
 from shared.contracts.calls import CallStarted
 from shared.contracts.envelope import Message
-from shared.errors import BadSetting, Unavailable
+from shared.errors import BadSetting, MeshError, Unavailable
 from shared.runtime.host import Running, running
 from shared.runtime.platform import Choice, open_platform
 from shared.runtime.service import Build, Platform, Service
@@ -131,6 +132,40 @@ async def test_a_task_that_fails_stops_the_process_and_says_why(platform: Platfo
         assert isinstance(state.failed, ValueError)
 
 
+async def test_a_task_that_is_cancelled_by_nobody_of_ours_has_failed(platform: Platform) -> None:
+    async def wait_for_what_is_cancelled() -> None:
+        other = asyncio.create_task(asyncio.Event().wait())
+        other.cancel()
+        await other
+
+    async with up(platform, a_service(task=wait_for_what_is_cancelled)) as state:
+        await asyncio.wait_for(state.stop.wait(), 5)
+        assert isinstance(state.failed, asyncio.CancelledError)
+
+
+async def test_a_task_that_ends_before_the_stop_has_failed(platform: Platform) -> None:
+    async def end() -> None:
+        return
+
+    async with up(platform, a_service(task=end)) as state:
+        await asyncio.wait_for(state.stop.wait(), 5)
+        assert isinstance(state.failed, MeshError)
+
+
+async def test_a_task_that_ends_by_the_stop_has_not(platform: Platform) -> None:
+    states: list[Running] = []
+
+    async def until_the_stop() -> None:
+        await eventually(lambda: bool(states))
+        await states[0].stop.wait()
+
+    async with up(platform, a_service(task=until_the_stop)) as state:
+        states.append(state)
+        state.stop.set()
+        await platform.clock.sleep(timedelta(milliseconds=50))
+    assert state.failed is None
+
+
 async def test_a_handler_that_runs_at_the_stop_may_finish(platform: Platform) -> None:
     began, done = asyncio.Event(), asyncio.Event()
 
@@ -194,3 +229,10 @@ async def test_a_port_that_is_taken_is_a_wrong_setting(platform: Platform, name:
         async with up(platform, **{name.lower(): port}):
             pass
     taken.close()
+
+
+async def test_the_folder_made_for_the_data_is_its_owners_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    choice = Choice(MeshSettings(data_dir=folder), AmqpSettings(), MongoSettings(), NetSettings())
+    async with open_platform(choice, consumers=()):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700

@@ -12,7 +12,7 @@ from yarl import URL
 
 from shared.errors import OutOfTime, Rejected, Unavailable
 from shared.net.client import MAX_ANSWER_BYTES, HttpClient
-from shared.net.guard import AddressGuard, networks
+from shared.net.guard import AddressGuard, contains, networks
 from shared.observe import tracing
 from shared.testing.servers import free_port
 
@@ -129,6 +129,34 @@ async def test_our_own_network_is_not_reached_by_any_spelling(site: Site, host: 
         with pytest.raises((Rejected, Unavailable)):
             await client.send("GET", url, within=A_WHILE)
     assert site.asked == []
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("::ffff:10.0.0.1", "::10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::1"),
+        *("64:ff9b:1::808:808", "fec0::1", "::", "fe80::1", "ff02::1", "fd00::1"),
+        *("127.1", "0x7f.1", "0177.0.0.1", "2130706433", "127.0.0.1.", "1.2.3.4:80", "::g"),
+    ],
+)
+def test_an_address_that_leads_inside_is_refused_in_any_clothes(host: str) -> None:
+    with pytest.raises(Rejected):
+        AddressGuard().check_host(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["8.8.8.8", "2606:4700::1111", "64:ff9b::808:808", "::ffff:8.8.8.8", "crm.example", "3com.com"],
+)
+def test_an_address_that_leads_outside_is_taken(host: str) -> None:
+    AddressGuard().check_host(host)
+
+
+def test_what_the_operator_allows_is_allowed_in_any_clothes() -> None:
+    allowed = networks("10.0.0.0/8, ::1/128", setting="X")
+    for address in ("10.0.0.1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "::1"):
+        AddressGuard(allowed).check(address)
+        assert contains(allowed, address)
 
 
 async def test_the_trace_goes_along(site: Site, client: HttpClient) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Annotated, Any
@@ -15,7 +16,17 @@ import aiohttp
 import openapi_spec_validator
 import pytest
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr, StringConstraints
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    RootModel,
+    SecretStr,
+    StringConstraints,
+    Tag,
+)
 
 from shared.clock import ManualClock
 from shared.errors import (
@@ -37,7 +48,14 @@ from shared.errors import (
 from shared.http import openapi
 from shared.http.auth import API_KEYS, Caller, KeyBook, Scope
 from shared.http.routes import FromBody, FromHeader, FromKey, FromPath, FromQuery, Routes
-from shared.http.server import MAX_AT_ONCE, MAX_BODY_BYTES, HttpServer, Mounted
+from shared.http.server import (
+    MAX_AT_ONCE,
+    MAX_BODY_BYTES,
+    MAX_STREAMS,
+    PATIENCE,
+    HttpServer,
+    Mounted,
+)
 from shared.observe.metrics import Metrics
 from shared.sqlite import SqliteFile
 from shared.storage.sqlite import SqliteStore
@@ -103,6 +121,27 @@ async def place_order(_: Deps, asked: PlaceOrder) -> Placed:
         idempotency_key=asked.idempotency_key,
         number=asked.body.number,
     )
+
+
+class Orders(BaseModel):
+    orders: tuple[OrderIn, ...]
+
+
+class OneOrMany(RootModel[Any]):
+    root: Annotated[
+        Annotated[Orders, Tag("many")] | Annotated[OrderIn, Tag("number")],
+        Discriminator(lambda body: "many" if "orders" in body else "number"),
+    ]
+
+
+class PlaceSome(BaseModel):
+    body: FromBody[OneOrMany]
+
+
+@routes("POST", "/v1/orders", scope=None)
+async def place_some(_: Deps, asked: PlaceSome) -> Empty:
+    """Order one or many."""
+    return Empty()
 
 
 class AskWho(BaseModel):
@@ -233,6 +272,8 @@ class Api:
     deps: Deps
     metrics: Metrics
     server: HttpServer
+    db: SqliteFile
+    store: SqliteStore
     session: aiohttp.ClientSession
     token: str
 
@@ -259,7 +300,8 @@ class Api:
 async def opened(clock: ManualClock, drain: timedelta) -> AsyncIterator[Api]:
     db = SqliteFile(None)
     await db.open()
-    keys = KeyBook(SqliteStore(db, clock).collection(API_KEYS), clock)
+    store = SqliteStore(db, clock)
+    keys = KeyBook(store.collection(API_KEYS), clock)
     token = await keys.issue(tenant="acme", name="all", scopes=tuple(Scope), extension="101")
     deps, metrics = Deps(), Metrics()
     server = HttpServer(
@@ -282,6 +324,8 @@ async def opened(clock: ManualClock, drain: timedelta) -> AsyncIterator[Api]:
                 deps=deps,
                 metrics=metrics,
                 server=server,
+                db=db,
+                store=store,
                 session=session,
                 token=token.get_secret_value(),
             )
@@ -319,6 +363,7 @@ async def test_without_a_key_a_stranger_is_told_how_to_send_one(api: Api) -> Non
     assert_problem(reply, 401, "unauthenticated")
     assert reply.headers["WWW-Authenticate"] == "Bearer"
     assert "X-Api-Key" in reply.json["detail"]
+    assert "***" not in reply.json["detail"]
 
 
 async def test_an_unknown_an_expired_and_a_revoked_key_are_answered_alike(api: Api) -> None:
@@ -360,6 +405,57 @@ async def test_a_header_without_a_key_is_no_key(api: Api, value: str) -> None:
     reply = await api.get("/v1/me", key="", headers={"Authorization": value})
 
     assert reply.status == 401
+
+
+async def test_a_key_of_odd_bytes_is_no_key(api: Api) -> None:
+    for line in (b"Authorization: Bearer \xff\xfe", b"X-Api-Key: \xff"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+        writer.write(b"GET /v1/me HTTP/1.1\r\nHost: x\r\n" + line + b"\r\n\r\n")
+        async with asyncio.timeout(10):
+            assert b"401" in await reader.readline()
+        writer.close()
+
+
+async def test_a_known_key_is_believed_for_minutes_while_the_store_is_away(api: Api) -> None:
+    soon = api.clock.now() + timedelta(minutes=10)
+    ends = await api.keys.issue(tenant="acme", name="ends", scopes=tuple(Scope), expires_at=soon)
+    keys = {"all": api.token, "ends": ends.get_secret_value(), "never seen": "cm_unknown"}
+    for name in ("all", "ends"):
+        assert (await api.get("/v1/me", key=keys[name])).status == 200
+
+    async def statuses() -> dict[str, int]:
+        return {name: (await api.get("/v1/me", key=key)).status for name, key in keys.items()}
+
+    await api.db.close()
+    assert await statuses() == {"all": 200, "ends": 200, "never seen": 503}
+    await api.clock.advance(timedelta(minutes=10))
+    assert await statuses() == {"all": 200, "ends": 503, "never seen": 503}
+    await api.clock.advance(timedelta(minutes=6))
+    assert await statuses() == {"all": 503, "ends": 503, "never seen": 503}
+    await api.db.open()
+
+
+async def test_a_store_that_hangs_does_not_hold_up_a_known_key(api: Api) -> None:
+    await api.get("/v1/me")
+    await api.clock.advance(timedelta(seconds=5))
+    go_on = threading.Event()
+    hanging = asyncio.create_task(api.db.read(lambda _: go_on.wait(20)))
+    try:
+        async with asyncio.timeout(5):
+            statuses = [(await api.get("/v1/me")).status for _ in range(20)]
+    finally:
+        go_on.set()
+        await hanging
+
+    assert statuses == [200] * 20
+
+
+async def test_a_key_that_was_revoked_elsewhere_is_refused_after_seconds(api: Api) -> None:
+    await api.get("/v1/me")
+    await KeyBook(api.store.collection(API_KEYS), api.clock).revoke(tenant="acme", name="all")
+    await api.clock.advance(timedelta(seconds=5))
+
+    assert (await api.get("/v1/me")).status == 401
 
 
 async def test_a_key_in_the_url_counts_only_where_it_is_allowed(api: Api) -> None:
@@ -621,10 +717,63 @@ async def test_a_body_over_the_bound_is_too_large_also_when_its_length_is_not_to
     assert_problem(streamed, 413, "request_entity_too_large")
 
 
+async def send_half(api: Api) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A request whose body does not come to its end."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    head = (
+        "POST /v1/items/7/orders HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"X-Api-Key: {api.token}\r\nContent-Length: 100\r\n\r\n"
+    )
+    writer.write(head.encode() + b'{"number"')
+    return reader, writer
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for_long(api: Api) -> None:
+    reader, writer = await send_half(api)
+    await eventually(lambda: api.clock.sleepers == 1)
+    await api.clock.advance(PATIENCE)
+
+    async with asyncio.timeout(5):
+        assert b"408" in await reader.readline()
+    writer.close()
+
+
+async def test_a_client_that_breaks_its_upload_off_is_no_fault_of_ours(api: Api) -> None:
+    _, writer = await send_half(api)
+    await eventually(lambda: api.clock.sleepers == 1)
+    with structlog.testing.capture_logs() as logs:
+        writer.transport.abort()
+        await eventually(lambda: api.clock.sleepers == 0)
+
+        def count(status: str) -> float:
+            operation = "/v1/items/{item_id}/orders"
+            return api.metrics.value("callmesh_http_requests_total", operation, status)
+
+        await eventually(lambda: count("400") == 1)
+    assert logs == []
+
+
 async def test_a_body_at_the_bound_is_read(api: Api) -> None:
     body = b'{"number": "4420"}'
 
     assert (await api.raw(body + b" " * (MAX_BODY_BYTES - len(body)))).status == 202
+
+
+@pytest.mark.parametrize(
+    ("body", "place", "what"),
+    [
+        ({}, "body.number", "Field required"),
+        ({"number": "44", "note_": 1}, "body.note_", "unknown key; did you mean `note`?"),
+        ({"orders": [{"number": "44"}, {}]}, "body.orders.1.number", "Field required"),
+    ],
+)
+async def test_a_body_that_may_be_one_of_several_is_told_of_by_its_own_places(
+    api: Api, body: Any, place: str, what: str
+) -> None:
+    reply = await api.ask("POST", "/v1/orders", json=body)
+
+    assert_problem(reply, 422, "invalid_request")
+    assert reply.json["errors"] == [{"where": place, "what": what}]
 
 
 # -- what goes wrong ------------------------------------------------------------------------
@@ -878,6 +1027,62 @@ async def test_a_stop_ends_streams_at_once_however_long_requests_may_drain(
         assert api.deps.listeners == 0
 
 
+@asynccontextmanager
+async def one_that_does_not_read(api: Api) -> AsyncIterator[None]:
+    """Its stream is full up to the brim: news wait for their way out."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port, limit=1024)
+    head = f"GET /v1/news/phones HTTP/1.1\r\nHost: x\r\nX-Api-Key: {api.token}\r\n\r\n"
+    writer.write(head.encode())
+    for _ in range(100):
+        api.deps.news.put_nowait("x" * 10**6)
+    await eventually(lambda: 0 < api.deps.news.qsize() < 100)
+    # Each write waits with a clock of its own; one that stays is one that is stuck.
+    waiting = -1
+
+    async def stuck() -> bool:
+        nonlocal waiting
+        before, waiting = waiting, api.deps.news.qsize()
+        return before == waiting and api.clock.sleepers == 1
+
+    await eventually(stuck)
+    yield
+    writer.transport.abort()
+    del reader
+
+
+async def test_a_client_that_does_not_read_is_cut_off(api: Api) -> None:
+    async with one_that_does_not_read(api):
+        await api.clock.advance(PATIENCE)
+        await eventually(lambda: api.deps.listeners == 0)
+        await eventually(lambda: api.metrics.value("callmesh_live_streams") == 0)
+
+
+async def test_a_client_that_does_not_read_does_not_hold_up_the_stop(clock: ManualClock) -> None:
+    async with opened(clock, timedelta(minutes=1)) as api, one_that_does_not_read(api):
+        async with asyncio.timeout(5):
+            await api.server.stop()
+
+        assert api.deps.listeners == 0
+
+
+async def test_a_key_has_so_many_streams_and_no_more(api: Api) -> None:
+    async with AsyncExitStack() as stack:
+        for _ in range(MAX_STREAMS):
+            await stack.enter_async_context(following(api))
+
+        assert_problem(await api.get("/v1/news/phones"), 503, "throttled")
+        other = await api.keys.issue(tenant="other", name="all", scopes=tuple(Scope))
+        headers = {"X-Api-Key": other.get_secret_value()}
+        async with api.session.get(f"{api.url}/v1/news/phones", headers=headers) as response:
+            assert response.status == 200
+
+        for _ in range(MAX_STREAMS + 1):
+            api.deps.news.put_nowait(None)
+        await eventually(lambda: api.metrics.value("callmesh_live_streams") == 0)
+        async with following(api):
+            pass
+
+
 # -- stop and overload ----------------------------------------------------------------------
 
 
@@ -903,10 +1108,10 @@ async def test_a_stop_lets_a_request_finish_and_takes_no_new_one(clock: ManualCl
 
 
 async def test_a_stop_waits_no_longer_than_its_drain(clock: ManualClock) -> None:
-    async with opened(clock, timedelta(milliseconds=100)) as api:
+    async with opened(clock, timedelta(seconds=1)) as api:
         asked = asyncio.create_task(api.get("/v1/slow"))
         await eventually(lambda: api.deps.waiting == 1)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(1.8):
             await api.server.stop()
 
         with pytest.raises(aiohttp.ClientError):
@@ -1002,7 +1207,7 @@ def test_the_document_tells_what_may_go_wrong() -> None:
     order = operation("/v1/items/{item_id}/orders", "post")["responses"]
     me = operation("/v1/me")["responses"]
 
-    assert set(order) == {"202", "400", "401", "403", "413", "415", "422", "503"}
+    assert set(order) == {"202", "400", "401", "403", "408", "413", "415", "422", "503"}
     assert {"401", "403", "404", "503"} <= set(me)
     assert "not_found" in me["404"]["description"]
     assert list(me["404"]["content"]) == ["application/problem+json"]

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from pydantic import SecretStr
@@ -52,7 +53,20 @@ async def away() -> AsyncIterator[MessageBus]:
     await bus.stop(drain=timedelta(0))
 
 
-def outbox(bus: MessageBus, store: DocumentStore) -> SpoolingPublisher:
+class FullForOne(EmbeddedBus):
+    """As a broker whose queue for one message is at its length, and takes the others."""
+
+    refused: UUID
+
+    async def send(self, message: Message[Any]) -> None:
+        if message.id == self.refused:
+            raise Unavailable("the broker refused it")
+        await super().send(message)
+
+
+def outbox(
+    bus: MessageBus, store: DocumentStore, metrics: Metrics | None = None
+) -> SpoolingPublisher:
     clock = SystemClock()
     return SpoolingPublisher(
         ServicePublisher(bus, service="door", clock=clock),
@@ -60,7 +74,7 @@ def outbox(bus: MessageBus, store: DocumentStore) -> SpoolingPublisher:
         store,
         service="door",
         clock=clock,
-        metrics=Metrics(),
+        metrics=metrics or Metrics(),
     )
 
 
@@ -77,6 +91,40 @@ async def test_a_repeat_of_what_waits_is_kept_once(away: MessageBus, store: Docu
     message = box.envelop(a_call(), tenant="acme", key="same")
     assert [await box.send(message), await box.send(message)] == [False, False]
     assert await store.collection(spool_spec("door")).count() == 1
+
+
+async def test_how_many_wait_is_known_while_they_do(away: MessageBus, store: DocumentStore) -> None:
+    for n in range(2):
+        await outbox(away, store).publish(a_call(call_id=f"c{n}"), tenant="acme")
+    metrics = Metrics()
+    box = outbox(away, store, metrics)
+    relay = asyncio.create_task(box.relay())
+    await eventually(lambda: metrics.value("callmesh_spool_waiting", "door") == 2)
+    await box.publish(a_call(call_id="c2"), tenant="acme")
+    assert metrics.value("callmesh_spool_waiting", "door") == 3
+    relay.cancel()
+
+
+async def test_one_that_does_not_go_holds_nobody_up(
+    store: DocumentStore, db: SqliteFile, away: MessageBus
+) -> None:
+    box = outbox(away, store)
+    first = await box.publish(a_call(call_id="c1"), tenant="acme")
+    await box.publish(a_call(call_id="c2"), tenant="acme")
+    metrics = Metrics()
+    bus = FullForOne(db, clock=SystemClock(), metrics=metrics)
+    bus.refused = first.id
+    await bus.start()
+    relay = asyncio.create_task(outbox(bus, store, metrics).relay())
+
+    async def only_the_first_waits() -> bool:
+        left = (await store.collection(spool_spec("door")).page(Find())).documents
+        return [s.key for s in left] == [str(first.id)]
+
+    await eventually(only_the_first_waits)
+    assert metrics.value("callmesh_spool_waiting", "door") == 1
+    relay.cancel()
+    await bus.stop(drain=timedelta(seconds=1))
 
 
 async def test_with_the_store_away_too_the_caller_is_told(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 from shared.clock import Clock, ManualClock
@@ -32,3 +33,21 @@ async def test_what_was_written_is_there_after_a_restart(
         assert await things.count() == expected
         await things.put(Thing(key="k"))
         await db.close()
+
+
+async def test_what_is_past_its_time_leaves_the_file_with_the_writes_that_follow(
+    clock: ManualClock,
+) -> None:
+    db = SqliteFile(None)
+    await db.open()
+    things = SqliteStore(db, clock).collection(THINGS)
+    for day in range(3):
+        soon = clock.now() + timedelta(hours=1)
+        for number in range(600):
+            await things.put(Thing(key=f"{day}-{number}", expires_at=soon))
+        await clock.advance(timedelta(days=1))
+    await things.put(Thing(key="last"))
+
+    rows = await db.read(lambda c: c.execute("SELECT count(*) FROM doc_test_things").fetchone())
+    assert rows == (1,)
+    await db.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -10,8 +11,22 @@ import pytest
 from pydantic import SecretStr
 
 from shared.clock import SystemClock
-from shared.errors import BadSetting, ContractError, Unavailable
+from shared.errors import BadSetting, Conflict, ContractError, Unavailable
+from shared.runtime.host import running
+from shared.runtime.platform import Choice, open_platform
+from shared.runtime.settings import (
+    AmqpSettings,
+    BusKind,
+    HttpSettings,
+    MeshSettings,
+    MongoSettings,
+    NetSettings,
+    OpsSettings,
+    StoreKind,
+)
+from shared.secrets import new_key
 from shared.storage.mongo import MongoStore
+from shared.storage.port import CollectionSpec, Index
 from shared.testing.servers import LocalMongo
 from shared.testing.storage_contract import THINGS, Thing
 from shared.testing.waiting import eventually
@@ -68,6 +83,95 @@ async def test_a_frozen_server_is_given_up_after_seconds_not_hours(mongod: Local
     finally:
         mongod.thaw()
     await eventually(store.ready, within=30)
+    await store.close()
+
+
+async def test_many_at_a_frozen_server_are_told_as_soon_as_one(mongod: LocalMongo) -> None:
+    store = store_at(mongod.url)
+    things = store.collection(THINGS)
+    await things.count()
+    mongod.freeze()
+    try:
+        async with asyncio.timeout(6):
+            told = await asyncio.gather(
+                *(things.get("k") for _ in range(64)), return_exceptions=True
+            )
+    finally:
+        mongod.thaw()
+    assert {type(one) for one in told} == {Unavailable}
+    await eventually(store.ready, within=30)
+    await store.close()
+
+
+async def test_a_store_is_left_in_a_moment_while_its_server_is_away(mongod: LocalMongo) -> None:
+    store = store_at(mongod.url)
+    await store.collection(THINGS).count()  # opens a session, which the farewell would end
+    mongod.stop()
+    try:
+        async with asyncio.timeout(5):
+            await store.close()
+    finally:
+        mongod.start()
+
+
+async def test_a_server_that_refuses_us_is_waited_for_and_ends_only_a_start(
+    mongod: LocalMongo,
+) -> None:
+    url = mongod.url.replace("://", "://nobody:wrong@")
+    store, at_a_start = store_at(url), store_at(url)
+    with pytest.raises(Unavailable, match="refuses"):
+        await store.collection(THINGS).get("k")
+    with pytest.raises(BadSetting, match="CALLMESH_MONGO_URL"):
+        await at_a_start.ready()
+    await store.close()
+    await at_a_start.close()
+
+
+async def test_a_mesh_that_is_refused_does_not_start(mongod: LocalMongo) -> None:
+    url = mongod.url.replace("://", "://nobody:wrong@")
+    choice = Choice(
+        MeshSettings(bus=BusKind.RABBIT, store=StoreKind.MONGO, secret_keys=new_key()),
+        AmqpSettings(),
+        MongoSettings(url=SecretStr(url)),
+        NetSettings(),
+    )
+    async with open_platform(choice, consumers=()) as platform:
+        with pytest.raises(BadSetting, match="CALLMESH_MONGO_URL"):
+            async with running(
+                [],
+                platform,
+                http=HttpSettings(port=0),
+                ops=OpsSettings(port=0),
+                drain=timedelta(0),
+            ):
+                pass
+
+
+async def test_a_change_is_durable_whatever_the_url_says(mongod: LocalMongo) -> None:
+    """Of an unacknowledged write nobody would learn that it clashed."""
+    store = store_at(f"{mongod.url}&w=0")
+    things = store.collection(THINGS)
+    await things.put(Thing(key="durable"))
+    with pytest.raises(Conflict):
+        await things.add(Thing(key="durable"))
+    await store.close()
+
+
+@pytest.mark.parametrize("taken", ["by an index that is not", "by documents that share a value"])
+async def test_a_unique_index_that_cannot_be_is_named(mongod: LocalMongo, taken: str) -> None:
+    store = store_at(mongod.url)
+    indexes = (Index(fields=("name",)),) if taken == "by an index that is not" else ()
+    name = f"test.unique{len(indexes)}"
+    older = store.collection(CollectionSpec(name=name, model=Thing, indexes=indexes))
+    for key in ("a", "b"):
+        await older.add(Thing(key=key, name="same"))
+
+    unique = (Index(fields=("name",), unique=True),)
+    newer = store.collection(CollectionSpec(name=name, model=Thing, indexes=unique))
+
+    for call in (newer.get("a"), newer.add(Thing(key="c", name="its own"))):
+        with pytest.raises(BadSetting, match=f"{name}: the index name_1"):
+            await call
     await store.close()
 
 

@@ -12,6 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from shared.clock import SystemClock
+from shared.contracts.calls import EntryState
 from shared.ids import call_id, new_id
 from shared.runtime.platform import Choice
 from shared.runtime.settings import (
@@ -99,7 +100,7 @@ async def ready(mesh: WholeMesh) -> bool:
 async def journaled(mesh: WholeMesh, call: str) -> None:
     async def there() -> bool:
         record = await mesh.api.call(call_id(TENANT, "door", call))
-        return record is not None and bool(record.entries)
+        return record is not None and any(e.state is EntryState.SENT for e in record.entries)
 
     await eventually(there, within=60)
 
@@ -163,6 +164,31 @@ async def test_while_the_store_is_away_a_caller_is_found_in_the_crm_and_in_time(
     finally:
         await asyncio.to_thread(mongod.start if fault == "killed" else mongod.thaw)
     await eventually(lambda: ready(mesh), within=60)
+
+
+@pytest.mark.parametrize("fault", ["killed", "frozen"])
+async def test_while_the_store_is_away_hooks_are_taken(
+    mesh: WholeMesh, mongod: LocalMongo, fault: str
+) -> None:
+    assert (await mesh.post("/v1/hooks/door", a_hook(f"h-{fault}")))[0] == 202
+    if fault == "killed":
+        mongod.kill()
+    else:
+        mongod.freeze()
+    try:
+        for n in range(3):
+            async with asyncio.timeout(2):
+                status, _ = await mesh.post("/v1/hooks/door", a_hook(f"h-{fault}-{n}"))
+            assert status == 202
+        # The key was asked for just now; later it is not believed without a try.
+        await SystemClock().sleep(timedelta(seconds=5))
+        async with asyncio.timeout(2):
+            assert (await mesh.post("/v1/hooks/door", a_hook(f"h-{fault}-3")))[0] == 202
+    finally:
+        await asyncio.to_thread(mongod.start if fault == "killed" else mongod.thaw)
+    await eventually(lambda: ready(mesh), within=60)
+    for n in range(4):
+        await journaled(mesh, f"h-{fault}-{n}")
 
 
 async def test_while_both_are_away_a_hook_is_refused_and_says_when_to_come_back(

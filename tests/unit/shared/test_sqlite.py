@@ -50,7 +50,7 @@ async def test_a_piece_that_fails_takes_nobody_elses_work_with_it(db: SqliteFile
         db.write(lambda c: c.execute("INSERT INTO t VALUES (2)")),
         return_exceptions=True,
     )
-    assert isinstance(done[1], sqlite3.IntegrityError)
+    assert isinstance(done[1], Unavailable)
     assert await _numbers(db) == [1, 2]
 
 
@@ -74,3 +74,37 @@ async def test_a_file_that_cannot_be_opened_is_unavailable_not_a_hang(tmp_path: 
     for path in (tmp_path / "no" / "folder" / "a.db", tmp_path / "text.db"):
         with pytest.raises(Unavailable, match="cannot open"):
             await SqliteFile(path).open()
+
+
+async def test_a_full_disk_is_told_as_one_and_to_all_whose_work_it_took_back(
+    db: SqliteFile,
+) -> None:
+    def fill(connection: sqlite3.Connection) -> None:
+        connection.execute("CREATE TABLE large AS SELECT zeroblob(10000000) AS data")
+
+    await db.write(_allow_no_more_pages)
+
+    async def add(n: int) -> None:
+        await db.write(lambda c: c.execute("INSERT INTO t VALUES (?)", (n,)))
+
+    *done, full = await asyncio.gather(
+        *(add(n) for n in range(20)), db.write(fill), return_exceptions=True
+    )
+
+    assert isinstance(full, Unavailable)
+    assert full.message == "the embedded database failed: database or disk is full"
+    assert {str(failed) for failed in done if failed} <= {full.message}
+    assert await _numbers(db) == [n for n, failed in enumerate(done) if failed is None]
+
+
+def _allow_no_more_pages(connection: sqlite3.Connection) -> None:
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}").fetchone()
+
+
+async def test_a_connection_that_cannot_even_roll_back_is_opened_again(db: SqliteFile) -> None:
+    with pytest.raises(Unavailable):
+        await db.write(lambda c: c.close())
+
+    await db.write(lambda c: c.execute("INSERT INTO t VALUES (1)"))
+    assert await _numbers(db) == [1]

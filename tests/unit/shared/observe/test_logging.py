@@ -291,15 +291,23 @@ def test_lines_below_the_level_are_left_out(opened: Opened, level: str, expected
 def test_a_librarys_logger_comes_out_in_the_same_form(opened: Opened) -> None:
     stream = opened()
 
-    logging.getLogger("aiormq").warning("lost %s", "amqp://u:hunter2@h/")  # noqa: TID251  as a library does
+    logging.getLogger("pymongo").warning("lost %s", "amqp://u:hunter2@h/")  # noqa: TID251  as a library does
 
     (line,) = lines(stream)
     line.pop("at")
     assert line == {
         "event": "lost amqp://u:***@h/",
         "level": "warning",
-        "logger": "aiormq",
+        "logger": "pymongo",
     }
+
+
+def test_what_the_bus_says_in_a_line_its_library_does_not_say_again(opened: Opened) -> None:
+    stream = opened()
+
+    logging.getLogger("aiormq.connection").warning("Cancelling cause …")  # noqa: TID251  as it does
+
+    assert lines(stream) == []
 
 
 def test_an_exception_is_one_line_with_its_traceback(opened: Opened) -> None:
