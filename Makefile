@@ -4,8 +4,8 @@ PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 CODE   := shared services tests
-# Tests in parallel: as many processes as there are cores.
-JOBS   ?= auto
+# Tests in parallel, a file to a process. They wait more than they work, so at least four.
+JOBS   ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); [ "$$cores" -gt 4 ] && echo "$$cores" || echo 4)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run demo mesh test lint fmt types imports bench contracts up down lock clean
@@ -58,7 +58,7 @@ down: ## Stop the containers; data stays in their volumes
 # -- developing --------------------------------------------------------------------------------
 
 test: setup ## Run every test lane, with real RabbitMQ and MongoDB
-	$(BIN)/python -m shared.testing.backends $(BIN)/pytest -n $(JOBS) --dist loadgroup
+	$(BIN)/python -m shared.testing.backends $(BIN)/pytest -n $(JOBS) --dist loadscope
 
 lint: setup types imports ## Check style, types, imports and that generated files are current
 	$(BIN)/ruff check $(CODE)

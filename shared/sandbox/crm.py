@@ -14,7 +14,7 @@ import secrets
 import sqlite3
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ _Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _TABLES = """
 CREATE TABLE IF NOT EXISTS records (
   module TEXT, id TEXT, body TEXT, created_ms INTEGER, PRIMARY KEY (module, id));
+CREATE TABLE IF NOT EXISTS tokens (token TEXT PRIMARY KEY, issued_ms INTEGER, until_ms INTEGER);
 CREATE INDEX IF NOT EXISTS by_subject ON records (module, json_extract(body, '$.Subject'))"""
 
 
@@ -81,12 +82,6 @@ class Asked:
         return f"{self.method} {self.target}"
 
 
-@dataclass(slots=True)
-class _Tokens:
-    good: dict[str, datetime] = field(default_factory=dict)
-    issued: deque[datetime] = field(default_factory=deque)
-
-
 class SandboxCrm:
     """``start`` returns the port; ``asked`` is the log of requests to the API."""
 
@@ -105,7 +100,6 @@ class SandboxCrm:
                     "INSERT OR IGNORE INTO records VALUES (?, ?, ?, 0)",
                     (module, record["id"], json.dumps(record)),
                 )
-        self._tokens = _Tokens()
         self._recent: deque[datetime] = deque()
         self._runner: web.AppRunner | None = None
         self._app = web.Application(middlewares=[self._around])
@@ -147,7 +141,7 @@ class SandboxCrm:
 
     def forget_tokens(self) -> None:
         """Every access token is refused from now on; the refresh token still works."""
-        self._tokens.good.clear()
+        self._db.execute("UPDATE tokens SET until_ms = 0")
 
     # -- around every request ----------------------------------------------------------------
 
@@ -180,8 +174,10 @@ class SandboxCrm:
                 return _fault(429, "TOO_MANY_REQUESTS", text, headers)
             self._recent.append(now)
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        until = self._tokens.good.get(token)
-        if scheme != "Zoho-oauthtoken" or until is None or until <= now:
+        good = self._db.execute(
+            "SELECT 1 FROM tokens WHERE token = ? AND until_ms > ?", (token, self._ms())
+        ).fetchone()
+        if scheme != "Zoho-oauthtoken" or not good:
             return _fault(401, "INVALID_TOKEN", "invalid oauth token")
         if {*request.path.split("/")[3:4]} & {*faults.no_scope}:
             return _fault(401, "OAUTH_SCOPE_MISMATCH", "invalid oauth scope to access this URL")
@@ -199,16 +195,17 @@ class SandboxCrm:
             return web.json_response({"error": "invalid_client"})
         if form.get("refresh_token") != REFRESH_TOKEN or self.faults.grant_revoked:
             return web.json_response({"error": "invalid_code"})
-        now = self._clock.now()
-        while self._tokens.issued and now - self._tokens.issued[0] > timedelta(minutes=10):
-            self._tokens.issued.popleft()
-        if len(self._tokens.issued) >= _TOKENS_IN_TEN_MINUTES:
+        now = self._ms()
+        (lately,) = self._db.execute(
+            "SELECT count(*) FROM tokens WHERE issued_ms > ?", (now - 600_000,)
+        ).fetchone()
+        if lately >= _TOKENS_IN_TEN_MINUTES:
             return web.json_response(
                 {"error": "Access Denied", "error_description": "too many requests"}, status=400
             )
-        self._tokens.issued.append(now)
         token = f"1000.{secrets.token_hex(16)}"
-        self._tokens.good[token] = now + _TOKEN_LIFE
+        until = now + round(_TOKEN_LIFE / timedelta(milliseconds=1))
+        self._db.execute("INSERT INTO tokens VALUES (?, ?, ?)", (token, now, until))
         return web.json_response(
             {
                 "access_token": token,

@@ -20,8 +20,7 @@ import pytest
 from shared.testing.servers import free_port
 from shared.testing.waiting import eventually
 
-# One group: parallel workers would each build it.
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("image")]
+pytestmark = pytest.mark.timeout(300)
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
