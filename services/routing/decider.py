@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 
 #: Kept back of the budget for the answer's own way to the PBX.
 _FOR_THE_ANSWER = timedelta(milliseconds=50)
+#: Decisions that wait to be kept and told: a store that hangs must not fill the memory.
+_MOST_UNTOLD = 5000
 
 
 @dataclass(slots=True)
@@ -99,6 +101,11 @@ class Decider:
         return Evidence(found.candidates, found.refused)
 
     def _tell_later(self, tenant: str, asked: DecideRoute, decision: RouteDecision) -> None:
+        if len(self._after) >= _MOST_UNTOLD:
+            log.error(
+                "decision_not_kept", call_id=asked.call_id, error="too many wait for the store"
+            )
+            return
         task = asyncio.create_task(self._tell(tenant, asked, decision))
         self._after.add(task)
         task.add_done_callback(self._after.discard)

@@ -11,6 +11,7 @@ Run one service, or all of them, until a signal. The order:
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -84,6 +85,10 @@ async def running(
                 stack.push_async_callback(service.stop_listening)
         ready.open = True
         stack.callback(ready.close)
+        # What is there now stays: a full collection need not look at it again. It stopped the
+        # process for 60 to 170 ms (measured), and a ringing call with it.
+        gc.collect()
+        gc.freeze()
         log.info(
             "ready",
             services=[service.name for service in state.services],
