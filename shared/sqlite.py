@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from shared.errors import Unavailable
+from shared.errors import BadSetting, Unavailable
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 
+#: Changes when a table does that is there already: then a file of before is refused, not guessed at.
+_LAYOUT = 1
 #: Pieces of work in one transaction at most, so that the first does not wait for ever.
 _BATCH = 256
 #: Another process (a command of the CLI) may hold the write lock for so long.
@@ -60,7 +62,7 @@ class SqliteFile:
         self._connection: sqlite3.Connection | None = None
 
     async def open(self) -> None:
-        """Raises: Unavailable when the file cannot be opened."""
+        """Raises: Unavailable for what cannot be opened, BadSetting for a file of another layout."""
         opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._thread = threading.Thread(
             target=self._serve, args=(opened,), name="sqlite", daemon=True
@@ -94,6 +96,9 @@ class SqliteFile:
         loop = opened.get_loop()
         try:
             self._connection = self._connect()
+        except BadSetting as error:
+            loop.call_soon_threadsafe(opened.set_exception, error)
+            return
         except sqlite3.Error as error:
             refused = Unavailable(f"cannot open {self._path}: {error}")
             loop.call_soon_threadsafe(opened.set_exception, refused)
@@ -114,7 +119,21 @@ class SqliteFile:
         connection.execute("PRAGMA journal_mode = WAL")
         # FULL: an accepted message survives a power cut too, not only a crash of the process.
         connection.execute("PRAGMA synchronous = FULL")
+        self._check_layout(connection)
         return connection
+
+    def _check_layout(self, connection: sqlite3.Connection) -> None:
+        """A file without tables is new, and becomes one of ours."""
+        (layout,) = connection.execute("PRAGMA user_version").fetchone()
+        new = connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is None
+        if new:
+            connection.execute(f"PRAGMA user_version = {_LAYOUT}")
+        elif layout != _LAYOUT:
+            connection.close()
+            raise BadSetting(
+                f"CALLMESH_DATA_DIR: {self._path} was made by another version of callmesh; go on "
+                "with that version, or use another folder"
+            )
 
     def _run_batch(self, first: _Piece) -> bool:
         """False when the order to stop came with it."""

@@ -3,11 +3,12 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from shared.errors import Unavailable
+from shared.errors import BadSetting, Unavailable
 from shared.sqlite import SqliteFile
 
 
@@ -108,3 +109,19 @@ async def test_a_connection_that_cannot_even_roll_back_is_opened_again(db: Sqlit
 
     await db.write(lambda c: c.execute("INSERT INTO t VALUES (1)"))
     assert await _numbers(db) == [1]
+
+
+async def test_a_file_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "mesh.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE bus_deliveries (seq INTEGER)")
+    with pytest.raises(BadSetting, match=r"mesh\.db was made by another version"):
+        await SqliteFile(path).open()
+
+
+async def test_a_file_of_this_version_is_opened_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        file = SqliteFile(tmp_path / "mesh.db")
+        await file.open()
+        await file.write(lambda db: db.execute("CREATE TABLE IF NOT EXISTS a (b)"))
+        await file.close()
