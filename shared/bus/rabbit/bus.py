@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -14,15 +14,14 @@ from aio_pika import Message as AmqpMessage
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 from aio_pika.exceptions import PublishError
 from pydantic import SecretStr
-from yarl import URL
 
 from shared.bus.delivery import Done, Refused, Retry, code_of, deliver, deliver_once, text_of
 from shared.bus.port import Consumer, Subscription
+from shared.bus.rabbit.forms import amqp_of, broker_of, headers_of, kept, refused_by
 from shared.bus.rabbit.headers import moment, our_headers, whole
 from shared.bus.rabbit.letters import RabbitDeadLetters
 from shared.bus.rabbit.session import (
     CONSUME_SECONDS,
-    HEARTBEAT_SECONDS,
     LOST,
     Session,
     open_session,
@@ -69,7 +68,7 @@ class RabbitBus:
         consumers: Sequence[Consumer] = (),
         topology: Topology | None = None,
     ) -> None:
-        self._url = _broker(url)
+        self._url = broker_of(url)
         self._clock = clock
         self._metrics = metrics
         self._consumers = list(consumers)
@@ -127,7 +126,7 @@ class RabbitBus:
         name = contract.wire_name()
         try:
             await self._publish(
-                self._amqp(message, DeliveryMode.PERSISTENT),
+                amqp_of(message, DeliveryMode.PERSISTENT),
                 exchange=self._topology.events,
                 routing_key=self._topology.routing_key(message.tenant, name),
                 # An event without a consumer is nobody's loss; one whose queue is gone would be.
@@ -145,7 +144,7 @@ class RabbitBus:
         correlation = new_id().hex
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._asked[correlation] = answer
-        request = self._amqp(message, DeliveryMode.NOT_PERSISTENT)
+        request = amqp_of(message, DeliveryMode.NOT_PERSISTENT)
         request.reply_to = self._topology.answers(self._instance)
         request.correlation_id = correlation
         request.expiration = within
@@ -164,7 +163,7 @@ class RabbitBus:
         self, consumer_queue: str, data: bytes, *, tenant: str, message_id: str | None
     ) -> None:
         """Give *data* to one consumer alone, as a first attempt. Raises: Unavailable."""
-        message = _kept(data, {"x-tenant": tenant}, message_id)
+        message = kept(data, {"x-tenant": tenant}, message_id)
         await self._publish(message, exchange="", routing_key=consumer_queue, mandatory=True)
 
     # -- the session -------------------------------------------------------------------------
@@ -330,7 +329,7 @@ class RabbitBus:
         }
         await self._pass_on(
             session,
-            _kept(incoming.body, headers, incoming.message_id),
+            kept(incoming.body, headers, incoming.message_id),
             exchange="",
             routing_key=self._topology.dead(subscription.service),
         )
@@ -345,7 +344,7 @@ class RabbitBus:
     ) -> None:
         await self._pass_on(
             session,
-            _kept(incoming.body, headers, incoming.message_id),
+            kept(incoming.body, headers, incoming.message_id),
             exchange=self._topology.retry(retry_step(wait)),
             routing_key=self._topology.work(subscription.consumer),
         )
@@ -385,7 +384,7 @@ class RabbitBus:
         if isinstance(fate, Done) and fate.answer is not None:
             body = fate.answer.model_dump_json().encode()
         else:
-            headers = _refusal(fate if isinstance(fate, Refused) else _NO_ANSWER)
+            headers = headers_of(fate if isinstance(fate, Refused) else _NO_ANSWER)
         reply = AmqpMessage(
             body,
             headers=headers,
@@ -416,27 +415,13 @@ class RabbitBus:
             if waiting is None or waiting.done():
                 return  # too late: its question has been given up
             if "x-error-code" in incoming.headers:
-                waiting.set_exception(_refused(incoming.headers).error())
+                waiting.set_exception(refused_by(incoming.headers).error())
             else:
                 waiting.set_result(incoming.body)
 
         await queue.consume(take, no_ack=True, timeout=CONSUME_SECONDS)
 
     # -- publishing --------------------------------------------------------------------------
-
-    def _amqp(self, message: Message[Any], mode: DeliveryMode) -> AmqpMessage:
-        headers: dict[str, Any] = {"x-tenant": message.tenant}
-        if message.traceparent:
-            headers["traceparent"] = message.traceparent
-        return AmqpMessage(
-            message.encode(),
-            headers=headers,
-            message_id=str(message.id),
-            type=type(message.body).wire_name(),
-            app_id=message.source,
-            content_type="application/json",
-            delivery_mode=mode,
-        )
 
     async def _publish(
         self, message: AmqpMessage, *, exchange: str, routing_key: str, mandatory: bool
@@ -485,46 +470,6 @@ async def _confirmed(
             else channel.default_exchange
         )
         await target.publish(message, routing_key, mandatory=mandatory)
-
-
-def _broker(url: SecretStr) -> URL:
-    """With our heartbeat, unless it has its own. Raises: BadSetting, which does not repeat it."""
-    try:
-        broker = URL(url.get_secret_value())
-        (broker.host or "").encode("idna")
-    except ValueError:
-        broker = URL()
-    if broker.scheme not in {"amqp", "amqps"} or not broker.host:
-        raise BadSetting(
-            "CALLMESH_AMQP_URL: not of the form amqp://user:password@host:port/vhost, or amqps://…"
-        )
-    return broker.with_query({"heartbeat": str(HEARTBEAT_SECONDS), **broker.query})
-
-
-def _kept(data: bytes, headers: dict[str, Any], message_id: str | None) -> AmqpMessage:
-    return AmqpMessage(
-        data,
-        headers=headers,
-        message_id=message_id,
-        content_type="application/json",
-        delivery_mode=DeliveryMode.PERSISTENT,
-    )
-
-
-def _refusal(refused: Refused) -> dict[str, Any]:
-    headers: dict[str, Any] = {"x-error-code": refused.code, "x-error": refused.text}
-    if refused.retry_after is not None:
-        headers["x-retry-after-ms"] = round(refused.retry_after / timedelta(milliseconds=1))
-    return headers
-
-
-def _refused(headers: Mapping[str, Any]) -> Refused:
-    after = whole(headers, "x-retry-after-ms")
-    return Refused(
-        str(headers.get("x-error-code")),
-        str(headers.get("x-error")),
-        None if after is None else timedelta(milliseconds=after),
-    )
 
 
 def _tenant_of(incoming: AbstractIncomingMessage) -> str:
