@@ -79,15 +79,17 @@ async def dial_number(deps: Deps, message: Message[DialNumber]) -> None:
 @router.on_each(CallRinging, CallAnswered, CallEnded)
 async def follow_call(deps: Deps, message: Message[Any]) -> None:
     event = message.body
-    if await deps.dials.by_call(event.call_id) is None:
+    known = await deps.dials.by_call(event.call_id)
+    if known is None:
         return  # not one of ours
 
     def next_step(record: DialRecord) -> DialStep | None:
         return step(record.state, record.reason, event)
 
+    # Also where the event is no news: it may have been taken before, and the bus was away or we
+    # were killed when its state was to be told. The same state told twice is one message.
     document = await deps.dials.advance(event.call_id, next_step)
-    if document is not None:
-        await _tell(deps, document)
+    await _tell(deps, document or known, news=document is not None)
 
 
 @router.on(FetchDial)
@@ -185,9 +187,9 @@ async def _advance(
         await _tell(deps, changed)
 
 
-async def _tell(deps: Deps, document: DialDocument) -> None:
+async def _tell(deps: Deps, document: DialDocument, *, news: bool = True) -> None:
     record = document.record
-    if record.state in _FINAL:
+    if news and record.state in _FINAL:
         deps.metrics.count("callmesh_dials_total", record.state)
     await deps.publisher.publish(
         DialStateChanged(

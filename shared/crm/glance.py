@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 #: A store that is away or frozen must not use up a ringing call's time; a healthy one answers in
 #: milliseconds.
-_WITHIN = timedelta(milliseconds=250)
+WITHIN = timedelta(milliseconds=250)
 _LEFT_ALONE = timedelta(seconds=2)
 
 
@@ -36,7 +36,7 @@ class Glance:
             work.close()
             return None
         try:
-            async with asyncio.timeout(_WITHIN.total_seconds()):
+            async with asyncio.timeout(WITHIN.total_seconds()):
                 return await work
         except (Unavailable, TimeoutError) as error:
             self._away_until = now + _LEFT_ALONE

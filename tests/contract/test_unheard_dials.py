@@ -153,3 +153,14 @@ async def test_an_order_that_was_given_up_goes_on_when_its_call_is_seen(dialer: 
     await dialer.hear(agent_rings())
 
     assert await dialer.state() == (DialState.AGENT_RINGING, None)
+
+
+async def test_a_state_that_was_kept_and_never_told_is_told_when_its_event_comes_again(
+    dialer: Dialer,
+) -> None:
+    """As a crash between store and bus leaves it."""
+    await dialer.order()
+    await dialer.deps.dials.advance("c1", lambda _: (DialState.AGENT_RINGING, None))
+    await dialer.hear(agent_rings())
+
+    await eventually(lambda: [told.state for told in dialer.told] == [DialState.AGENT_RINGING])

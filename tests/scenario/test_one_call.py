@@ -189,7 +189,12 @@ async def test_a_click_dials_and_tells_how_far_it_is(
     await eventually(over)
     _, found = await mesh.get(dial)
     assert (found["state"], found["number"]) == ("ended", "+447700900123")
-    states = [e["dial_state"] for e in screens["101"].events if e["kind"] == "dial"]
+
+    def seen() -> list[str]:
+        return [e["dial_state"] for e in screens["101"].events if e["kind"] == "dial"]
+
+    await eventually(lambda: "ended" in seen())
+    states = seen()
     order = [
         *("requested", "agent_ringing", "agent_answered"),
         *("customer_ringing", "connected", "ended"),
@@ -264,7 +269,7 @@ async def test_a_generic_pbx_reports_a_call_by_hooks(mesh: WholeMesh) -> None:
         record = await mesh.api.call(identity)
         return record is not None and is_settled(record)
 
-    await eventually(journaled)
+    await eventually(journaled, within=30)
     record = await mesh.api.call(identity)
     assert record is not None
     assert record.disposition is Disposition.ANSWERED

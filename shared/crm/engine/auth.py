@@ -21,11 +21,12 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from yarl import URL
 
 from shared.clock import Clock
-from shared.crm.glance import Glance
+from shared.crm.glance import WITHIN, Glance
 from shared.crm.language.contexts import query_value
 from shared.errors import (
     BadSetting,
     Conflict,
+    MeshError,
     NeedsReconnect,
     NotFound,
     Throttled,
@@ -127,6 +128,7 @@ class TokenKeeper:
         self._held: Token | None = None
         self._refusal: Refusal | None = None
         self._one = asyncio.Lock()
+        self._writing: set[asyncio.Task[None]] = set()
 
     async def token(self, *, refused: Token | None = None) -> Token:
         """
@@ -214,7 +216,17 @@ class TokenKeeper:
         return token
 
     async def _put(self, document: TokenDocument) -> None:
-        await self._glance.at(self._tokens.put(document))
+        """Nobody waits long for it, but it is not left out: a lease that stays holds up the others."""
+        task = asyncio.create_task(self._written(document))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+        await asyncio.wait({task}, timeout=WITHIN.total_seconds())
+
+    async def _written(self, document: TokenDocument) -> None:
+        try:
+            await self._tokens.put(document)
+        except MeshError as error:
+            log.warning("token_not_stored", key=self._key, error=error.message)
 
     async def _document(self) -> TokenDocument | None:
         """None where the store is away."""
