@@ -1,59 +1,66 @@
 """
-Text with placeholders: ``{{.Phone}}``, ``{{ .StartedAt | iso8601 }}``, ``{{.Kind | map "types"}}``.
+Text with placeholders: ``{{.Phone}}``, ``{{.StartedAt | iso8601}}``, ``{{Capitalize .Module}}``,
+``{{if eq .Kind "missed"}}...{{else}}...{{end}}``: the part of Go's text/template that PBX vendors
+use, with functions of ours.
 
 A text that is exactly one placeholder keeps the value's type; anything else is text. Nothing is
-guessed and nothing is run: names and functions are checked when the template is loaded.
+guessed and nothing is run: names, functions and constants are checked when the template is
+loaded, and its size, its depth and the work of a rendering are bounded.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from shared.crm.language.functions import FUNCTIONS, plain_text
-from shared.errors import ContractError
+from shared.crm.language.evaluate import Evaluator, is_true
+from shared.crm.language.function import Scope, refuse_length
+from shared.crm.language.lexer import fault
+from shared.crm.language.reader import read_template
+from shared.crm.language.tree import Body, Emit
+from shared.crm.language.values import Encoded, Fragment, plain_text
 
-_TOKEN = re.compile(
-    r"""\s*(?:
-      \.(?P<name>[A-Za-z_][A-Za-z0-9_]*)
-    | (?P<pipe>\|)
-    | (?P<function>[A-Za-z_][A-Za-z0-9_]*)
-    | "(?P<double>[^"]*)" | '(?P<single>[^']*)' | `(?P<back>[^`]*)`
-    )""",
-    re.VERBOSE,
-)
+__all__ = ["Encoded", "Fragment", "Piece", "Template", "compile_text"]
 
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    function: str
-    arguments: tuple[str, ...]
+#: Sources up to this many characters are kept by the thousand, longer ones by the dozen.
+_SHORT = 2_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Placeholder:
-    name: str
-    calls: tuple[_Call, ...]
+class Piece:
+    """
+    Of a rendered text: the template's *own* words, or a *value* with the *names* of the variables
+    that it was made of.
+    """
+
+    own: bool
+    value: Any
+    names: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A text, read once."""
+    """
+    A text, read once. *names*: every variable that it reads (``Zone``, which ``TimeFormat`` looks
+    up by itself, is not among them); *maps_used*: the names that it pipes to ``map``.
+    """
 
     source: str
-    _parts: tuple[str | _Placeholder, ...]
+    names: frozenset[str]
+    maps_used: frozenset[str]
+    _body: Body
 
     @property
-    def names(self) -> frozenset[str]:
-        """The variables it uses."""
-        return frozenset(part.name for part in self._parts if isinstance(part, _Placeholder))
+    def is_static(self) -> bool:
+        """Whether it has no placeholders: it says the same whatever the variables are."""
+        return all(isinstance(node, str) for node in self._body)
 
     def value(self, variables: Mapping[str, Any], maps: Mapping[str, Any] | None = None) -> Any:
-        """The value itself where the template is one placeholder, else text."""
-        if len(self._parts) == 1 and isinstance(self._parts[0], _Placeholder):
-            return _evaluate(self._parts[0], variables, maps or {})
+        """The value itself where the template is one placeholder, else text. Raises as text."""
+        if len(self._body) == 1 and isinstance(self._body[0], Emit):
+            return Evaluator(Scope(variables, maps or {})).value(self._body[0].expression)
         return self.text(variables, maps=maps)
 
     def text(
@@ -63,76 +70,58 @@ class Template:
         escape: Callable[[str], str] = str,
         maps: Mapping[str, Any] | None = None,
     ) -> str:
-        """*escape* is applied to every value, never to what the template itself says."""
-        return "".join(
-            part
-            if isinstance(part, str)
-            else escape(plain_text(_evaluate(part, variables, maps or {})))
-            for part in self._parts
-        )
+        """
+        *escape* is applied to every value, never to what the template itself says. Raises:
+        ContractError for a value of a wrong type, and for over a million characters.
+        """
+        length, texts = 0, []
+        for piece in self.pieces(variables, maps=maps):
+            text = piece.value if piece.own else escape(plain_text(piece.value))
+            length += len(text)
+            refuse_length(length)
+            texts.append(text)
+        return "".join(texts)
+
+    def pieces(
+        self, variables: Mapping[str, Any], *, maps: Mapping[str, Any] | None = None
+    ) -> Iterator[Piece]:
+        """For who decides about each value by what stands before it. Raises: ContractError."""
+        return _pieces(self._body, Evaluator(Scope(variables, maps or {})))
 
 
 def compile_text(source: str, *, known: Collection[str] | None = None) -> Template:
     """
-    Raises ContractError with line and column: not closed, no such function, no such variable
-    (when *known* is given).
+    Raises ContractError with line and column: not closed, no such function, a wrong argument, no
+    such variable (when *known* is given). What was read is kept for the next time.
     """
-    parts: list[str | _Placeholder] = []
-    at = 0
-    while (begin := source.find("{{", at)) >= 0:
-        end = source.find("}}", begin)
-        if end < 0:
-            raise _fault(source, begin, "{{ is never closed")
-        if begin > at:
-            parts.append(source[at:begin])
-        placeholder = _read(source, begin + 2, end)
-        if known is not None and placeholder.name not in known:
-            raise _fault(source, begin, f"there is no variable .{placeholder.name}")
-        parts.append(placeholder)
-        at = end + 2
-    if at < len(source):
-        parts.append(source[at:])
-    return Template(source, tuple(parts))
+    template, names = (_compiled_short if len(source) <= _SHORT else _compiled_long)(source)
+    if known is not None:
+        for name, at in names:
+            if name not in known:
+                raise fault(source, at, f"there is no variable .{name}")
+    return template
 
 
-def _read(source: str, at: int, end: int) -> _Placeholder:
-    tokens: list[tuple[str, str, int, int]] = []
-    while source[at:end].strip():
-        at += len(source[at:end]) - len(source[at:end].lstrip())
-        found = _TOKEN.match(source, at, end)
-        if not found or not found.lastgroup:
-            raise _fault(source, at, f"cannot read {source[at:end].strip()!r}")
-        tokens.append((found.lastgroup, found[found.lastgroup], found.start(found.lastgroup), at))
-        at = found.end()
-    if not tokens or tokens[0][0] != "name":
-        where = tokens[0][3] if tokens else at
-        raise _fault(source, where, "a placeholder begins with a variable: {{.Name}}")
-    calls: list[_Call] = []
-    rest = tokens[1:]
-    while rest:
-        if rest[0][0] != "pipe" or len(rest) == 1 or rest[1][0] != "function":
-            raise _fault(source, rest[0][2], "a variable is followed by | and a function, or by }}")
-        (_, name, where, _), rest = rest[1], rest[2:]
-        if name not in FUNCTIONS:
-            raise _fault(source, where, f"there is no function {name}")
-        arguments = []
-        while rest and rest[0][0] in {"double", "single", "back"}:
-            arguments.append(rest[0][1])
-            rest = rest[1:]
-        if len(arguments) != FUNCTIONS[name].arguments:
-            raise _fault(source, where, f"{name} takes {FUNCTIONS[name].arguments} argument(s)")
-        calls.append(_Call(name, tuple(arguments)))
-    return _Placeholder(tokens[0][1], tuple(calls))
+def _pieces(body: Body, evaluator: Evaluator) -> Iterator[Piece]:
+    for node in body:
+        if isinstance(node, str):
+            yield Piece(own=True, value=node)
+        elif isinstance(node, Emit):
+            yield Piece(own=False, value=evaluator.value(node.expression), names=node.names)
+        else:
+            for condition, branch in node.branches:
+                if is_true(evaluator.value(condition)):
+                    yield from _pieces(branch, evaluator)
+                    break
+            else:
+                yield from _pieces(node.otherwise, evaluator)
 
 
-def _evaluate(part: _Placeholder, variables: Mapping[str, Any], maps: Mapping[str, Any]) -> Any:
-    value = variables.get(part.name)
-    for call in part.calls:
-        value = FUNCTIONS[call.function].run(value, call.arguments, maps)
-    return value
+def _compiled(source: str) -> tuple[Template, tuple[tuple[str, int], ...]]:
+    read = read_template(source)
+    template = Template(source, frozenset(read.names), read.maps_used, read.body)
+    return template, tuple(read.names.items())
 
 
-def _fault(source: str, at: int, what: str) -> ContractError:
-    line = source.count("\n", 0, at) + 1
-    column = at - source.rfind("\n", 0, at)
-    return ContractError(f"line {line}, column {column}: {what}")
+_compiled_short = lru_cache(maxsize=4096)(_compiled)
+_compiled_long = lru_cache(maxsize=32)(_compiled)

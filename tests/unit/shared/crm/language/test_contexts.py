@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, unquote_plus, urlsplit
 
 import pytest
 from hypothesis import given, settings
@@ -10,11 +11,15 @@ from hypothesis import strategies as st
 
 from shared.crm.language.contexts import (
     SEARCH_ESCAPES,
+    form_value,
     header_value,
+    json_string,
     path_segment,
     query_value,
+    url_only_http,
     zoho_criteria,
 )
+from shared.crm.language.values import Encoded, Fragment
 from shared.errors import ContractError
 
 #: Rich in what means something somewhere.
@@ -24,7 +29,10 @@ values = st.text(
 ESCAPES: dict[str, Callable[[str], str]] = {
     "path": path_segment,
     "query": query_value,
+    "form": form_value,
     "header": header_value,
+    "json": json_string,
+    "pop-up": url_only_http,
     **SEARCH_ESCAPES,
 }
 
@@ -145,6 +153,94 @@ def test_no_value_begins_another_header(text: str) -> None:
     assert not set(escaped) & {"\r", "\n", "\x00"}
 
 
+# -- form, JSON, and what was encoded before --------------------------------------------------
+
+
+@given(values, values)
+@settings(deadline=None)
+def test_two_values_stay_two_fields_of_their_form(one: str, other: str) -> None:
+    form = f"a={form_value(one)}&b={form_value(other)}"
+
+    assert parse_qsl(form, keep_blank_values=True) == [("a", one), ("b", other)]
+
+
+def test_a_blank_of_a_form_is_a_plus() -> None:
+    assert form_value("a b+c") == "a+b%2Bc"
+    assert unquote_plus(form_value("a b+c")) == "a b+c"
+
+
+@given(values)
+@settings(deadline=None)
+def test_a_value_comes_back_from_its_json_string(text: str) -> None:
+    assert json.loads(f'["{json_string(text)}"]') == [text]
+
+
+@pytest.mark.parametrize("place", [path_segment, query_value, form_value])
+def test_what_was_encoded_is_not_encoded_twice(place: Callable[[str], str]) -> None:
+    assert place(Encoded("a%20b")) == "a%20b"
+    # A mark for the search language is none for the place.
+    assert "%25" in place(Fragment("a%20b"))
+
+
+def test_encoded_dots_still_walk_nowhere() -> None:
+    with pytest.raises(ContractError):
+        path_segment(Encoded(".."))
+
+
+@pytest.mark.parametrize("place", [path_segment, query_value, form_value])
+def test_half_a_character_is_sent_as_one_that_exists(place: Callable[[str], str]) -> None:
+    assert place("a\ud800") == "a%EF%BF%BD"
+
+
+# -- pop-up -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://crm.example/contacts/1",
+        "http://10.0.0.5:8080/x?a=b#/y",
+        "HTTPS://crm.example",
+        "https://bücher.example/x",
+        "https://[::1]/x",
+        "https://crm.example/?mail=a@b.c",
+    ],
+)
+def test_a_browser_may_open_http(text: str) -> None:
+    assert url_only_http(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "javascript:alert(1)",
+        "java\nscript:alert(1)",
+        " javascript:alert(1)",
+        "data:text/html,x",
+        "file:///etc/passwd",
+        "//evil.example/x",
+        "/contacts/1",
+        "https:evil.example",
+        "https:///evil.example",
+        "https://",
+        "https://user:pass@crm.example/",
+        "https://crm.example@evil.example/",
+        "https://crm.example\\@evil.example/",
+        "https:\\\\evil.example",
+        "https://evil.example\\.crm.example/",
+        "https://crm.example/a\r\nX: 1",
+        "https://crm.example/a b",
+        "https://crm.example:port/",
+        "https://[::1/",
+        "tel:+4420",
+    ],
+)
+def test_a_browser_opens_nothing_else(text: str) -> None:
+    with pytest.raises(ContractError):
+        url_only_http(text)
+
+
 # -- search languages ---------------------------------------------------------------------------
 
 
@@ -175,6 +271,71 @@ def test_a_value_comes_back_from_zohos_criteria(text: str) -> None:
 
 def test_the_search_language_without_a_name_leaves_the_value() -> None:
     assert SEARCH_ESCAPES["none"]("a(b)") == "a(b)"
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "expected"),
+    [
+        ("odata", "O'Brien", "O''Brien"),
+        ("odata", "x' or '1' eq '1", "x'' or ''1'' eq ''1"),
+        ("sql", "' OR '1'='1", "'' OR ''1''=''1"),
+        ("sql", "\\' OR 1=1 --", "\\\\'' OR 1=1 --"),
+        ("sql", "a\x00\nb", "ab"),
+        ("soql", "O'Brien", "O\\'Brien"),
+        ("soql", "\\' OR Name LIKE '%", "\\\\\\' OR Name LIKE \\'%"),
+        ("soql", 'a"b\n\x01', 'a\\"b\\n\\u0001'),
+        ("sosl", "a} RETURNING User(Id)", "a\\} RETURNING User\\(Id\\)"),
+        ("sosl", "+44-20*?", "\\+44\\-20\\*\\?"),
+        ("lucene", "+44 (0)20", "\\+44 \\(0\\)20"),
+        ("lucene", "x OR isDeleted:true", "x \\OR isDeleted\\:true"),
+        ("lucene", "NOT a AND b NOTE", "\\NOT a \\AND b NOTE"),
+        ("lucene", 'a" OR "b', 'a\\" \\OR \\"b'),
+        ("jpql", "O'Brien", "O''Brien"),
+        ("quoted", 'a" OR b:"\\', 'a\\" OR b:\\"\\\\'),
+        ("zoho", "1)OR(Phone:equals:2", "1\\)OR\\(Phone:equals:2"),
+        ("espo", "a'b(c)", "a'b(c)"),
+    ],
+)
+def test_an_attack_stays_what_is_searched_for(language: str, text: str, expected: str) -> None:
+    assert SEARCH_ESCAPES[language](text) == expected
+
+
+#: How the language reads what stands between its quotes (or up to its blank), and what in it
+#: would end or change it.
+READERS: dict[str, tuple[str, str]] = {
+    "odata": (r"''", "'"),
+    "jpql": (r"''", "'"),
+    "sql": (r"''|\\\\", "'\\"),
+    "soql": (r"\\(?:u[0-9a-f]{4}|.)", "'\"\\\n\r\x00"),
+    "sosl": (r"\\.", "?&|!{}[]()^~*:\\\"'+-"),
+    "lucene": (r"\\.", '+-&|!(){}[]^"~*?:/\\'),
+    "zoho": (r"\\.", "\\(),"),
+    "quoted": (r"\\.", '"\\'),
+}
+
+
+@given(st.sampled_from(sorted(READERS)), values)
+@settings(deadline=None, max_examples=300)
+def test_nothing_that_means_something_is_left_bare(language: str, text: str) -> None:
+    escaped, special = READERS[language]
+
+    assert not set(re.sub(escaped, "", SEARCH_ESCAPES[language](text), flags=re.DOTALL)) & {
+        *special
+    }
+
+
+@given(st.sampled_from(sorted(SEARCH_ESCAPES)), values)
+@settings(deadline=None)
+def test_escaped_twice_is_escaped_once(language: str, text: str) -> None:
+    once = SEARCH_ESCAPES[language](text)
+
+    assert SEARCH_ESCAPES[language](once) == once
+
+
+@given(st.lists(st.sampled_from(["AND", "OR", "NOT", "a", "NOTE", "(OR)"])).map(" ".join))
+@settings(deadline=None)
+def test_no_word_of_a_value_is_an_operator_of_lucene(text: str) -> None:
+    assert not {"AND", "OR", "NOT"} & set(SEARCH_ESCAPES["lucene"](text).split())
 
 
 @given(st.sampled_from(sorted(ESCAPES)), values)

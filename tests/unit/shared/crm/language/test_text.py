@@ -18,7 +18,8 @@ MAPS = {"types": {"inbound answered": "Inbound", "inbound *": "Missed", "*": "Ou
 template_like = st.text(
     st.sampled_from(list("{}|.'\"` \n_aZ9é")) | st.characters(codec="utf-8"), max_size=30
 )
-words = r"""{{ }} .Phone .A | iso8601 map mmss nope "x" 'y' `z` { } " ' ` . text"""
+words = r"""{{ }} {{- -}} .Phone .A | iso8601 map mmss nope "x" 'y' `z` { } " ' ` . text ( ) -1 2.5
+if else end eq and not nothing true range $v := /* */ default \ {{if }}{{end}}"""
 fragments = st.lists(st.sampled_from([*words.split(), " ", "\n"]), max_size=14).map("".join)
 
 
@@ -109,8 +110,13 @@ def test_an_argument_stands_in_any_of_three_quotes(quote: str) -> None:
         ('"a|b"', "a|b"),
         ('"a.b"', "a.b"),
         ('" "', " "),
-        ('""', ""),
         ('"{"', "{"),
+        ('"}}"', "}}"),
+        (r'"a\"b"', 'a"b'),
+        (r"'it\'s'", "it's"),
+        (r'"a\\b"', "a\\b"),
+        (r'"a\nb\tc"', "a\nb\tc"),
+        (r"`a\nb`", r"a\nb"),
     ],
 )
 def test_in_quotes_stands_anything_but_the_quote_itself(argument: str, name: str) -> None:
@@ -165,116 +171,146 @@ def test_what_a_value_says_is_never_read_as_a_template(value: str) -> None:
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        pytest.param("{{.A", "line 1, column 1: {{ is never closed", id="never closed"),
-        pytest.param("ab {{.A", "line 1, column 4: {{ is never closed", id="further right"),
-        pytest.param(
-            "{{.A}}\ntwo {{.B", "line 2, column 5: {{ is never closed", id="in the second line"
+        ("{{.A", "line 1, column 1: {{ is never closed"),
+        ("ab {{.A", "line 1, column 4: {{ is never closed"),
+        ("{{.A}}\ntwo {{.B", "line 2, column 5: {{ is never closed"),
+        ("\n\n{{.A}", "line 3, column 1: {{ is never closed"),
+        ("{{", "line 1, column 1: {{ is never closed"),
+        ("{{}}", "line 1, column 1: nothing stands between {{ and }}"),
+        ("{{ }}", "line 1, column 1: nothing stands between {{ and }}"),
+        ("{{/* a", "line 1, column 3: a comment is never closed: */"),
+        ("{{/* a */ .A}}", "line 1, column 11: a comment stands alone: {{/* ... */}}"),
+        ("{{.A | map 'x}}", "line 1, column 12: a text in quotes is never closed"),
+        ("{{?}}", "line 1, column 3: cannot read '?'"),
+        ("{{.A\n ?}}", "line 2, column 2: cannot read '?'"),
+        ("{{.A\xa0}}", "line 1, column 5: cannot read '\\xa0'"),
+        ("{{.A-}}", "line 1, column 5: cannot read '-'"),
+        ("{{.}}", "line 1, column 3: the dot alone is nothing here; name a variable: {{.Name}}"),
+        ("{{.A.B}}", "line 1, column 3: a variable has no parts: .A ends here"),
+        (
+            "{{$v}}",
+            "line 1, column 3: a template has no variables of its own ($x); name a given one",
         ),
-        pytest.param("\n\n{{.A}", "line 3, column 1: {{ is never closed", id="half closed"),
-        pytest.param(
-            "{{.A | nope}}", "line 1, column 8: there is no function nope", id="no such function"
-        ),
-        pytest.param(
-            "x\n{{ .A |\n  nope }}",
-            "line 3, column 3: there is no function nope",
-            id="no such function, third line",
-        ),
-        pytest.param(
-            "{{.A | map}}", "line 1, column 8: map takes 1 argument(s)", id="an argument too few"
-        ),
-        pytest.param(
-            '{{.A | map "a" "b"}}',
-            "line 1, column 8: map takes 1 argument(s)",
-            id="an argument too many",
-        ),
-        pytest.param(
-            '{{.A | mmss "x"}}',
-            "line 1, column 8: mmss takes 0 argument(s)",
-            id="an argument where none is",
-        ),
-        pytest.param(
-            "{{.A .B}}",
-            "line 1, column 7: a variable is followed by | and a function, or by }}",
-            id="two variables",
-        ),
-        pytest.param(
-            "{{.A |}}",
-            "line 1, column 6: a variable is followed by | and a function, or by }}",
-            id="a pipe to nowhere",
-        ),
-        pytest.param(
-            "{{.A | .B}}",
-            "line 1, column 6: a variable is followed by | and a function, or by }}",
-            id="a pipe to a variable",
-        ),
-        pytest.param(
-            "{{.A mmss}}",
-            "line 1, column 6: a variable is followed by | and a function, or by }}",
-            id="a function without a pipe",
-        ),
+        ('{{.A | map "\\d"}}', "line 1, column 13: there is no '\\\\d' in quotes"),
+        ("{{.A .B}}", "line 1, column 6: a variable is followed by | and a function, or by }}"),
+        ("{{.A |}}", "line 1, column 6: a variable is followed by | and a function, or by }}"),
+        ("{{.A | .B}}", "line 1, column 6: a variable is followed by | and a function, or by }}"),
+        ("{{.A mmss}}", "line 1, column 6: a variable is followed by | and a function, or by }}"),
+        ("{{.A)}}", "line 1, column 5: a variable is followed by | and a function, or by }}"),
+        ("{{| mmss}}", "line 1, column 3: a placeholder begins with a variable: {{.Name}}"),
+        ("{{()}}", "line 1, column 4: a placeholder begins with a variable: {{.Name}}"),
+        ("{{(.A}}", "line 1, column 3: a bracket is never closed"),
+        ("{{mmss}}", "line 1, column 3: mmss needs a value"),
+        ("{{eq .A lower .B}}", "line 1, column 9: a function among arguments needs brackets"),
+        ("x\n{{ .A |\n  nope }}", "line 3, column 3: there is no function nope"),
+        ("{{.A | lowr}}", "line 1, column 8: there is no function lowr; is it lower?"),
+        ("{{.A | map}}", "line 1, column 8: map takes 1 argument(s) beside its value, not 0"),
+        ('{{.A | mmss "x"}}', "line 1, column 8: mmss takes 0 argument(s)"),
+        ("{{TimeFormat .A}}", "line 1, column 3: TimeFormat takes 1 to 2 argument(s)"),
+        ("{{eq .A}}", "line 1, column 3: eq takes at least 1 argument(s)"),
+        ("{{.A | map .B}}", "line 1, column 12: map takes the name of a map in quotes"),
+        ('{{.A | map ""}}', "line 1, column 12: map: an argument is empty"),
+        ('{{.A | first "x"}}', "line 1, column 14: first: a number of characters is needed"),
+        ('{{.A | local "No/Where"}}', "line 1, column 14: local: there is no zone No/Where"),
+        ('{{TimeFormat .A "yyyy" "2"}}', 'line 1, column 24: TimeFormat: "1" or "0" is needed'),
+        ("{{.A | first 1e}}", "line 1, column 15: cannot read 'e'"),
+        ("\ud800", "line 1, column 1: half a character (a lone surrogate)"),
     ],
 )
 def test_a_fault_is_shown_with_its_line_and_column(source: str, expected: str) -> None:
-    assert fault(source) == expected
+    assert fault(source).startswith(expected)
 
 
 @pytest.mark.parametrize(
-    ("source", "where"),
+    ("source", "instead"),
     [
-        pytest.param("{{mmss}}", "line 1, column 3: ", id="a function first"),
-        pytest.param('{{"x"}}', "line 1, column 3: ", id="a text first"),
-        pytest.param("{{| mmss}}", "line 1, column 3: ", id="a pipe first"),
-        pytest.param("a\n b {{ mmss }}", "line 2, column 7: ", id="in the second line"),
+        ("{{range .A}}", "join makes a text of a list"),
+        ("{{with .A}}", "use if"),
+        ('{{printf "%q" .A}}', "write the text with placeholders in it"),
+        ("{{index .A 0}}", "read the part by a path where the value comes from"),
+        ("{{urlquery .A}}", "use UrlEncode"),
+        ("{{len .A}}", "if tells whether there is anything"),
+        ("{{.A | if}}", "if stands first: {{if .Name}}"),
     ],
 )
-def test_what_stands_in_place_of_the_variable_is_where_the_fault_is(
-    source: str, where: str
+def test_what_go_has_and_this_has_not_is_named_with_what_there_is(
+    source: str, instead: str
 ) -> None:
-    assert fault(source) == f"{where}a placeholder begins with a variable: {{{{.Name}}}}"
-
-
-@pytest.mark.parametrize("source", ["{{}}", "{{ }}", "{{\n}}"])
-def test_a_placeholder_of_nothing_is_a_fault(source: str) -> None:
-    assert fault(source).startswith("line 1, column ")
+    assert fault(source).endswith(instead)
 
 
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        pytest.param("{{?}}", "line 1, column 3: cannot read '?'", id="at the beginning"),
-        pytest.param("{{.A ?}}", "line 1, column 6: cannot read '?'", id="behind a blank"),
-        pytest.param("{{.A\n ?}}", "line 2, column 2: cannot read '?'", id="in the next line"),
-        pytest.param("{{.A | map 'x}}", 'line 1, column 12: cannot read "\'x"', id="a quote open"),
-        pytest.param("{{.1}}", "line 1, column 3: cannot read '.1'", id="a digit as a name"),
-        pytest.param("{{.}}", "line 1, column 3: cannot read '.'", id="no name"),
-    ],
-)
-def test_what_cannot_be_read_is_where_the_fault_is(source: str, expected: str) -> None:
-    assert fault(source) == expected
-
-
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [
-        ("{{.Nope}}", "line 1, column 1: there is no variable .Nope"),
-        ("{{.Phone}}\n  {{ .nope }}", "line 2, column 3: there is no variable .nope"),
-        ("{{.phone}}", "line 1, column 1: there is no variable .phone"),
+        ("{{.Nope}}", "line 1, column 3: there is no variable .Nope"),
+        ("{{.Phone}}\n  {{ .nope }}", "line 2, column 6: there is no variable .nope"),
+        ("{{.phone}}", "line 1, column 3: there is no variable .phone"),
+        ("{{if .Phone}}{{lower .Nope}}{{end}}", "line 1, column 22: there is no variable .Nope"),
+        ("{{if (eq .Phone .Nope)}}{{end}}", "line 1, column 17: there is no variable .Nope"),
     ],
 )
 def test_a_variable_that_is_not_known_is_a_fault(source: str, expected: str) -> None:
     assert fault(source, frozenset({"Phone"})) == expected
 
 
+def test_what_is_known_is_asked_anew_each_time() -> None:
+    compile_text("{{.Phone}}", known={"Phone"})
+
+    assert fault("{{.Phone}}", frozenset()) == "line 1, column 3: there is no variable .Phone"
+
+
 def test_without_a_list_of_variables_any_may_stand() -> None:
     assert compile_text("{{.Anything}}", known=None).names == {"Anything"}
 
 
-def test_where_no_variable_is_known_none_may_stand() -> None:
-    assert fault("{{.Phone}}", frozenset()) == "line 1, column 1: there is no variable .Phone"
+# -- bounds -------------------------------------------------------------------------------------
 
 
-@given(template_like | fragments, st.none() | st.just(frozenset({"Phone"})))
-@settings(deadline=None, max_examples=300)
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("x" * 65_537, "at most 65536 characters"),
+        ("{{.A}}" * 5_001, "at most 5000 parts"),
+        ("{{" + "(" * 22 + ".A" + ")" * 22 + "}}", "over 20 brackets are nested"),
+        ("{{if .A}}" * 21 + "{{end}}" * 21, "over 20 ifs are nested"),
+        ("{{.A | first " + "1" * 41 + "}}", "a number has too many digits"),
+    ],
+)
+def test_a_template_is_bounded(source: str, expected: str) -> None:
+    assert expected in fault(source)
+
+
+def test_as_many_as_may_be_nested_are_rendered() -> None:
+    deep = "{{if .A}}" * 20 + "x" + "{{end}}" * 20
+
+    assert compile_text(deep).text({"A": 1}) == "x"
+    assert compile_text("{{" + "(" * 20 + ".A" + ")" * 20 + "}}").value({"A": 1}) == 1
+
+
+def test_a_long_row_of_functions_is_no_deep_one() -> None:
+    assert compile_text("{{.A" + " | lower" * 4_000 + "}}").value({"A": "X"}) == "x"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{.A}}{{.A}}",
+        '{{.A | replace "a" "aa"}}',
+        '{{.A | replace "a" "aaaaaaaa" | replace "a" "aaaaaaaa"}}',
+        "{{.A | html}}{{.A | base64}}",
+        "{{.A" + " | lower" * 30 + " | first 1}}",
+    ],
+)
+def test_no_template_makes_more_than_a_million_characters_or_works_for_ever(source: str) -> None:
+    with pytest.raises(ContractError):
+        compile_text(source).text({"A": "a" * 600_000})
+
+
+# -- any text -----------------------------------------------------------------------------------
+
+
+@given(template_like | fragments | st.text(), st.none() | st.just(frozenset({"Phone"})))
+@settings(deadline=None, max_examples=400)
 def test_any_text_is_a_template_or_breaks_the_contract(
     source: str, known: frozenset[str] | None
 ) -> None:
@@ -282,11 +318,16 @@ def test_any_text_is_a_template_or_breaks_the_contract(
         template = compile_text(source, known=known)
     except ContractError as error:
         assert error.message.startswith("line ")  # noqa: PT017  both ways out are right
-    else:
-        assert isinstance(template, Template)
+        return
+    assert isinstance(template, Template)
+    try:
+        template.value({"Phone": "+4420", "A": [1]}, MAPS)
+    except ContractError:
+        return
 
 
 @given(template_like.filter(lambda text: "{{" not in text))
 @settings(deadline=None)
 def test_a_text_without_placeholders_is_itself(source: str) -> None:
     assert compile_text(source).text({}) == source
+    assert compile_text(source).is_static
