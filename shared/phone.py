@@ -20,7 +20,17 @@ from phonenumbers import PhoneNumberFormat
 _WITHHELD = frozenset(
     {"", "anonymous", "unknown", "<unknown>", "private", "restricted", "unavailable", "withheld"}
 )
-_NAMED_FORMATS = ("digits", "e164", "national", "national_digits", "international", "nsn")
+_NAMED_FORMATS = (
+    "digits",
+    "e164",
+    "e164_digits",
+    "zeros",
+    "national",
+    "national_digits",
+    "international",
+    "nsn",
+)
+_LAST = re.compile(r"^last:([4-9]|1[0-5])$")
 _PATTERN = re.compile(r"^[*() +./-]*\*[*() +./-]*$")
 #: ITU-T E.164 allows 15 digits; prefixes of a trunk come on top.
 MAX_DIGITS = 20
@@ -105,18 +115,20 @@ def is_region(text: str) -> bool:
 
 
 def valid_format(text: str) -> bool:
-    """A named format, or a pattern in which each ``*`` is a digit: ``***-***-****``."""
-    return text in _NAMED_FORMATS or bool(_PATTERN.fullmatch(text))
+    """A named format, ``last:7``, or a pattern in which each ``*`` is a digit: ``***-***-****``."""
+    return text in _NAMED_FORMATS or bool(_LAST.fullmatch(text) or _PATTERN.fullmatch(text))
 
 
 def spellings(number: PhoneNumber, formats: Iterable[str]) -> tuple[str, ...]:
     """
     The number in each of *formats* that fits it, without repeats, in their order.
 
-    ``digits``: as the PBX gave it. ``e164``, ``national``, ``national_digits`` (with the trunk
-    zero where the country has one), ``international``, ``nsn`` (national significant number,
-    digits only): valid numbers only. A pattern fits a number of as many digits as it has stars:
-    the number as given, else its national significant number.
+    ``digits``: as the PBX gave it. ``e164``, ``e164_digits`` (without the plus sign), ``zeros``
+    (00 in its place), ``national``, ``national_digits`` (with the trunk zero where the country has
+    one), ``international``, ``nsn`` (national significant number, digits only): valid numbers only.
+    ``last:7``: the last seven digits of that, of any number that has as many. A pattern fits a
+    number of as many digits as it has stars: the number as given, else its national significant
+    number.
     """
     found: dict[str, None] = {}
     for wanted in formats:
@@ -130,6 +142,9 @@ def _spell(number: PhoneNumber, wanted: str) -> str | None:
         return number.digits or None
     if wanted in _NAMED_FORMATS:
         return _valid_forms(number.e164)[wanted] if number.e164 else None
+    if last := _LAST.fullmatch(wanted):
+        digits = _valid_forms(number.e164)["nsn"] if number.e164 else number.digits
+        return digits[-int(last[1]) :] if len(digits) >= int(last[1]) else None
     stars = wanted.count("*")
     candidates = [number.digits]
     if number.e164:
@@ -146,6 +161,8 @@ def _valid_forms(e164: str) -> dict[str, str]:
     national = phonenumbers.format_number(number, PhoneNumberFormat.NATIONAL)
     return {
         "e164": e164,
+        "e164_digits": e164[1:],
+        "zeros": f"00{e164[1:]}",
         "national": national,
         "national_digits": phonenumbers.normalize_digits_only(national),
         "international": phonenumbers.format_number(number, PhoneNumberFormat.INTERNATIONAL),

@@ -6,7 +6,8 @@ is a fault, and each value knows its line.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ _MAX_DEPTH = 40
 #: Aliases unfold: nine short lines can mean a thousand million values.
 _MAX_VALUES = 200_000
 _MAX_BYTES = 4 * 1024 * 1024
+_WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +38,13 @@ class YamlText:
         return self._lines.get((), 1)
 
 
-def read_yaml(text: str) -> YamlText:
-    """Raises: BadSetting, which names line and column."""
+def read_yaml(text: str, *, typed: bool = False) -> YamlText:
+    """
+    *typed*: plain ``true``, ``false`` and whole numbers as JSON writes them are what they are; for
+    files whose values become JSON.
+
+    Raises: BadSetting, which names line and column.
+    """
     if len(text) > _MAX_BYTES:
         raise BadSetting("line 1: the file is over 4 MiB")
     try:
@@ -55,11 +62,15 @@ def read_yaml(text: str) -> YamlText:
     if node is None:
         raise BadSetting("line 1: the file is empty")
     lines: dict[tuple[str | int, ...], int] = {}
-    return YamlText(_value(node, (), lines), lines)
+    value = _value(node, (), lines, _typed if typed else str)
+    return YamlText(value, lines)
 
 
 def _value(
-    node: yaml.Node, path: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int]
+    node: yaml.Node,
+    path: tuple[str | int, ...],
+    lines: dict[tuple[str | int, ...], int],
+    plain_value: Callable[[str], Any],
 ) -> Any:
     line = lines[path] = node.start_mark.line + 1
     if len(lines) > _MAX_VALUES:
@@ -67,7 +78,10 @@ def _value(
     if len(path) > _MAX_DEPTH:
         raise BadSetting(f"line {line}: nested too deep")
     if isinstance(node, yaml.SequenceNode):
-        return [_value(item, (*path, number), lines) for number, item in enumerate(node.value)]
+        return [
+            _value(item, (*path, number), lines, plain_value)
+            for number, item in enumerate(node.value)
+        ]
     if isinstance(node, yaml.MappingNode):
         found: dict[str, Any] = {}
         for key, value in node.value:
@@ -75,10 +89,18 @@ def _value(
                 raise BadSetting(f"line {key.start_mark.line + 1}: a key is a plain word")
             if key.value in found:
                 raise BadSetting(f"line {key.start_mark.line + 1}: {key.value} is there twice")
-            found[key.value] = _value(value, (*path, key.value), lines)
+            found[key.value] = _value(value, (*path, key.value), lines, plain_value)
             # A fault of a value is shown where its key stands.
             lines[*path, key.value] = key.start_mark.line + 1
         return found
     # ``key:`` with nothing behind it, in plain style, means nothing.
     plain = isinstance(node, yaml.ScalarNode) and node.style is None
-    return None if plain and node.value in {"", "~", "null"} else node.value
+    if not plain:
+        return node.value
+    return None if node.value in {"", "~", "null"} else plain_value(node.value)
+
+
+def _typed(text: str) -> Any:
+    if text in {"true", "false"}:
+        return text == "true"
+    return int(text) if _WHOLE.fullmatch(text) else text
