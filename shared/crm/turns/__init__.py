@@ -1,0 +1,1 @@
+"""Who may ask a CRM when: rates, places, pauses and a breaker, shared by all replicas."""
