@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from datetime import timedelta
+from time import perf_counter
 from types import TracebackType
 from typing import Self
 
@@ -13,7 +15,7 @@ import aiohttp
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random
 from yarl import URL
 
-from shared.errors import OutOfTime, Rejected, Unavailable
+from shared.errors import MeshError, OutOfTime, Rejected, Unavailable
 from shared.net.guard import AddressGuard, GuardedResolver
 from shared.observe import tracing
 
@@ -32,6 +34,19 @@ class Answer:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A request and its answer, or why there is none: secrets included, for who masks them."""
+
+    method: str
+    url: URL
+    headers: Mapping[str, str]
+    body: bytes | None
+    answer: Answer | None
+    error: str | None
+    took: timedelta
+
+
 class _NotSent(Unavailable):
     """The connection was never made, so nothing can have happened at the other end."""
 
@@ -42,6 +57,7 @@ class HttpClient:
     def __init__(self, guard: AddressGuard) -> None:
         self._guard = guard
         self._session: aiohttp.ClientSession | None = None
+        self._watcher: Callable[[Exchange], None] | None = None
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
@@ -67,6 +83,16 @@ class HttpClient:
         if self._session is not None:
             await self._session.close()
 
+    def watched(self, watcher: Callable[[Exchange], None]) -> HttpClient:
+        """The same client and its connections, telling *watcher* of every exchange."""
+        twin = copy(self)
+        twin._watcher = watcher  # noqa: SLF001  its own kind
+        return twin
+
+    def may_be_plain(self, host: str) -> bool:
+        """Whether plain http may go to *host*: an address of the operator's own list."""
+        return self._guard.allows(host)
+
     async def send(
         self,
         method: str,
@@ -83,6 +109,27 @@ class HttpClient:
         Raises: Unavailable (no answer in time, no connection), Rejected (a forbidden address, an
         answer over the cap).
         """
+        began = perf_counter()
+        answer, fault = None, None
+        try:
+            answer = await self._sent(method, url, within, headers or {}, body)
+            return answer
+        except MeshError as error:
+            fault = error.message
+            raise
+        finally:
+            if self._watcher is not None:
+                took = timedelta(seconds=perf_counter() - began)
+                self._watcher(Exchange(method, url, headers or {}, body, answer, fault, took))
+
+    async def _sent(
+        self,
+        method: str,
+        url: URL,
+        within: timedelta,
+        headers: Mapping[str, str],
+        body: bytes | None,
+    ) -> Answer:
         # What was cut off aiohttp repeats by itself, once, where the method is idempotent.
         again = retry_if_exception_type(_NotSent)
         try:
@@ -91,7 +138,7 @@ class HttpClient:
                     stop=stop_after_attempt(2), wait=wait_random(0, 0.2), retry=again, reraise=True
                 ):
                     with attempt:
-                        return await self._once(method, url, headers or {}, body)
+                        return await self._once(method, url, headers, body)
         except TimeoutError:
             raise OutOfTime(
                 f"{url.host} did not answer within {within.total_seconds():g} s"

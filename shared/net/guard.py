@@ -45,6 +45,14 @@ class AddressGuard:
                 "CALLMESH_NET_ALLOW"
             )
 
+    def allows(self, host: str) -> bool:
+        """Whether *host* is an address of the list, or this machine by its name and that listed."""
+        address = "127.0.0.1" if host == "localhost" else host.strip("[]")
+        try:
+            return contains(self._allowed, address)
+        except ValueError:
+            return False
+
     def check_host(self, host: str) -> None:
         """A host that is an address by itself never meets the resolver. Raises: Rejected."""
         try:
