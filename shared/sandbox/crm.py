@@ -1,7 +1,7 @@
 """
 The sandbox CRM: a small real HTTP server that speaks as much of Zoho CRM's API as telephony
-needs, in its response forms: OAuth tokens, search by criteria, users, the call log; with a rate
-limit, a search that lags behind writes, and faults that can be switched on.
+needs, in its response forms: OAuth (:mod:`shared.sandbox.oauth`), search by criteria, users, the
+call log; with a rate limit, a search that lags behind writes, and faults that can be switched on.
 
 What it holds lies in an SQLite file, so that it outlives a crash of who started it.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 import sqlite3
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,19 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from shared.clock import Clock, SystemClock
 from shared.errors import ContractError
 from shared.sandbox.criteria import read_criteria
+from shared.sandbox.faults import Faults, failure, slowly, spoilt
+from shared.sandbox.oauth import CLIENT_ID, CLIENT_SECRET, REFRESH_TOKEN, SandboxOAuth
 from shared.sandbox.people import MODULE_FIELDS, RECORDS, USERS
 
-CLIENT_ID = "1000.SANDBOX"
-CLIENT_SECRET = "sandbox-client-secret"  # noqa: S105  opens nothing but the sandbox
-REFRESH_TOKEN = "1000.sandbox.refresh"  # noqa: S105  as above
+__all__ = ["CLIENT_ID", "CLIENT_SECRET", "REFRESH_TOKEN", "Asked", "Faults", "SandboxCrm"]
 
-_TOKEN_LIFE = timedelta(hours=1)
-_TOKENS_IN_TEN_MINUTES = 10
 _Records = TypeAdapter(list[dict[str, Any]])
 _DURATION = re.compile(r"^\d{2,}:[0-5]\d$")
 _CALL_TYPES = frozenset({"Inbound", "Outbound", "Missed"})
@@ -45,28 +42,7 @@ _Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _TABLES = """
 CREATE TABLE IF NOT EXISTS records (
   module TEXT, id TEXT, body TEXT, created_ms INTEGER, PRIMARY KEY (module, id));
-CREATE TABLE IF NOT EXISTS tokens (token TEXT PRIMARY KEY, issued_ms INTEGER, until_ms INTEGER);
 CREATE INDEX IF NOT EXISTS by_subject ON records (module, json_extract(body, '$.Subject'))"""
-
-
-class Faults(BaseModel):
-    """What is wrong with this CRM at the moment; set by ``PUT /sandbox/faults``."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    latency_ms: int = Field(default=0, ge=0, le=60_000)
-    fail_next: int = Field(default=0, ge=0, description="So many requests get ``fail_status``.")
-    fail_status: int = Field(default=500, ge=400, le=599)
-    retry_after_s: int | None = Field(default=None, description="With fail_status 429 or 503.")
-    lose_answers: int = Field(
-        default=0, ge=0, description="So many writes are done and the connection cut."
-    )
-    requests_per_minute: int = Field(default=0, ge=0, description="0: no limit.")
-    search_lag_ms: int = Field(default=0, ge=0, description="Writes are found so much later.")
-    grant_revoked: bool = Field(default=False, description="The refresh token is refused.")
-    no_scope: list[str] = Field(
-        default_factory=list, description="Modules that the grant gives no right to."
-    )
 
 
 @dataclass(slots=True)
@@ -88,7 +64,6 @@ class SandboxCrm:
     def __init__(self, path: Path | None = None, *, clock: Clock | None = None) -> None:
         self.faults = Faults()
         self.asked: deque[Asked] = deque(maxlen=_LOG)
-        self.asked_for_tokens = 0
         self.users: list[dict[str, Any]] = list(USERS)
         self._clock = clock or SystemClock()
         self._db = sqlite3.connect(path or ":memory:", isolation_level=None)
@@ -100,11 +75,12 @@ class SandboxCrm:
                     "INSERT OR IGNORE INTO records VALUES (?, ?, ?, 0)",
                     (module, record["id"], json.dumps(record)),
                 )
+        self._oauth = SandboxOAuth(self._db, self._clock, lambda: self.faults)
         self._recent: deque[datetime] = deque()
         self._runner: web.AppRunner | None = None
         self._app = web.Application(middlewares=[self._around])
         add = self._app.router.add_route
-        add("POST", "/oauth/v2/token", self._token)
+        self._oauth.add_routes(self._app)
         add("GET", "/crm/{version}/users", self._users)
         add("GET", "/crm/{version}/{module}/search", self._search)
         add("GET", "/crm/{version}/{module}", self._list)
@@ -139,9 +115,13 @@ class SandboxCrm:
             (module, str(record["id"]), json.dumps(dict(record)), 0),
         )
 
+    @property
+    def asked_for_tokens(self) -> int:
+        return self._oauth.asked
+
     def forget_tokens(self) -> None:
         """Every access token is refused from now on; the refresh token still works."""
-        self._db.execute("UPDATE tokens SET until_ms = 0")
+        self._oauth.forget()
 
     # -- around every request ----------------------------------------------------------------
 
@@ -156,14 +136,17 @@ class SandboxCrm:
                 return refusal
         if self.faults.latency_ms:
             await self._clock.sleep(timedelta(milliseconds=self.faults.latency_ms))
-        return await handler(request)
+        is_api = request.path.startswith("/crm/")
+        if is_api and (spoiled := await spoilt(request, self.faults)) is not None:
+            return spoiled
+        slow = timedelta(milliseconds=self.faults.slow_body_ms)
+        answer = await handler(request)
+        return await slowly(request, answer, slow, self._clock) if slow else answer
 
     def _refusal(self, request: web.Request) -> web.Response | None:
         faults, now = self.faults, self._clock.now()
-        if faults.fail_next > 0:
-            faults.fail_next -= 1
-            headers = {"Retry-After": str(faults.retry_after_s)} if faults.retry_after_s else None
-            return _fault(faults.fail_status, "INTERNAL_ERROR", "Internal Server Error", headers)
+        if faults.takes("fail_next"):
+            return failure(faults)
         if faults.requests_per_minute:
             while self._recent and now - self._recent[0] > timedelta(minutes=1):
                 self._recent.popleft()
@@ -174,46 +157,11 @@ class SandboxCrm:
                 return _fault(429, "TOO_MANY_REQUESTS", text, headers)
             self._recent.append(now)
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        good = self._db.execute(
-            "SELECT 1 FROM tokens WHERE token = ? AND until_ms > ?", (token, self._ms())
-        ).fetchone()
-        if scheme != "Zoho-oauthtoken" or not good:
+        if scheme != "Zoho-oauthtoken" or not self._oauth.knows(token):
             return _fault(401, "INVALID_TOKEN", "invalid oauth token")
         if {*request.path.split("/")[3:4]} & {*faults.no_scope}:
             return _fault(401, "OAUTH_SCOPE_MISMATCH", "invalid oauth scope to access this URL")
         return None
-
-    # -- OAuth -------------------------------------------------------------------------------
-
-    async def _token(self, request: web.Request) -> web.Response:
-        """Zoho reports a refused grant with status 200."""
-        self.asked_for_tokens += 1
-        form = {**request.query, **(await request.post())}
-        if form.get("grant_type") != "refresh_token":
-            return web.json_response({"error": "unsupported_grant_type"})
-        if (form.get("client_id"), form.get("client_secret")) != (CLIENT_ID, CLIENT_SECRET):
-            return web.json_response({"error": "invalid_client"})
-        if form.get("refresh_token") != REFRESH_TOKEN or self.faults.grant_revoked:
-            return web.json_response({"error": "invalid_code"})
-        now = self._ms()
-        (lately,) = self._db.execute(
-            "SELECT count(*) FROM tokens WHERE issued_ms > ?", (now - 600_000,)
-        ).fetchone()
-        if lately >= _TOKENS_IN_TEN_MINUTES:
-            return web.json_response(
-                {"error": "Access Denied", "error_description": "too many requests"}, status=400
-            )
-        token = f"1000.{secrets.token_hex(16)}"
-        until = now + round(_TOKEN_LIFE / timedelta(milliseconds=1))
-        self._db.execute("INSERT INTO tokens VALUES (?, ?, ?)", (token, now, until))
-        return web.json_response(
-            {
-                "access_token": token,
-                "api_domain": f"http://{request.host}",
-                "token_type": "Bearer",
-                "expires_in": round(_TOKEN_LIFE.total_seconds()),
-            }
-        )
 
     # -- the API -----------------------------------------------------------------------------
 

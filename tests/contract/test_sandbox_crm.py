@@ -133,7 +133,7 @@ async def test_a_new_token_leaves_the_one_before_good(client: Client) -> None:
         ({"client_id": "1000.OTHER"}, "invalid_client"),
         ({"client_secret": "wrong"}, "invalid_client"),
         ({"refresh_token": "wrong"}, "invalid_code"),
-        ({"grant_type": "authorization_code"}, "unsupported_grant_type"),
+        ({"grant_type": "device_code"}, "unsupported_grant_type"),
     ],
     ids=str,
 )

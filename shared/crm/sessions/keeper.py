@@ -1,325 +1,333 @@
 """
-Access tokens: fetched ahead of their end, shared by all replicas through the store, sealed there.
+Sessions: made ahead of their end, shared by all replicas through the store, sealed there.
 
-One refresh at a time per connection: CRMs count them (Zoho gives ten in ten minutes) and those
-that rotate the refresh token would end each other's. Whoever wins the lease fetches, the others
-wait for what it stores. While the store is away each process fetches its own: a ringing call is
-worth a token. A CRM that gives none is left in peace, longer each time.
+One renewal at a time per connection: CRMs count them (Zoho gives ten in ten minutes) and those
+that rotate the refresh token would end each other's. Whoever wins the lease renews, the others
+wait for what it stores. A CRM that gives no session is left in peace, longer each time.
+
+While the store is away each process makes its own: a ringing call is worth a token. Not so where
+the refresh token rotates, which works once: it is written down before anything else is done, and
+without the store it is not sent at all. Whether it rotates is seen at the first refresh; before
+that, one that an administrator gave with grant ``refresh_token`` is taken for one that does not,
+and one of a consent for one that does.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from contextlib import suppress
-from datetime import datetime, timedelta
-from http import HTTPStatus
+from datetime import UTC, datetime, timedelta
 
-import orjson
 import structlog
-from pydantic import BaseModel, SecretStr, ValidationError
-from yarl import URL
 
 from shared.clock import Clock
-from shared.crm.glance import WITHIN, Glance
-from shared.crm.language.contexts import query_value
-from shared.errors import (
-    BadSetting,
-    Conflict,
-    MeshError,
-    NeedsReconnect,
-    NotFound,
-    Throttled,
-    TransientError,
-    Unavailable,
+from shared.crm.form.access import Auth, Grant
+from shared.crm.glance import Glance
+from shared.crm.rendering import Scope
+from shared.crm.sessions.attempt import Attempt, GrantBook
+from shared.crm.sessions.making import SessionMaker
+from shared.crm.sessions.oauth import Granted
+from shared.crm.sessions.replies import AuthRequests, ReadAnswer, json_answer
+from shared.crm.sessions.session import (
+    SESSIONS,
+    Refusal,
+    Session,
+    SessionDocument,
+    patience,
+    seal_variables,
+    session_key,
 )
-from shared.faults import faults_in
-from shared.moments import Instant
-from shared.net.client import Answer, HttpClient
-from shared.secrets import Sealed, SecretBox
-from shared.storage.port import Collection, CollectionSpec, Document
+from shared.crm.sessions.shelf import LEASE, SessionShelf
+from shared.errors import Conflict, NeedsReconnect, NotFound, Throttled, TransientError, Unavailable
+from shared.net.client import HttpClient
+from shared.secrets import SecretBox
+from shared.storage.port import Collection
+
+__all__ = ["SESSIONS", "Session", "SessionDocument", "SessionKeeper", "how_to_connect"]
 
 log = structlog.get_logger(__name__)
 
-#: Fetched so long before the end, so that no request carries a token that ends on its way.
-_AHEAD = timedelta(minutes=1)
-_LEASE = timedelta(seconds=15)
 _POLL = timedelta(milliseconds=100)
-_FETCH_WITHIN = timedelta(seconds=10)
-#: Where an answer says nothing.
-_DEFAULT_LIFE_SECONDS = 3600
-#: A CRM that gave no token is asked again after the first, doubled each time up to the second; so
-#: is one that did not like the token it gave. Zoho's ten tokens in ten minutes are never used up.
-_PATIENCE = timedelta(minutes=1)
-_LONGEST_PATIENCE = timedelta(minutes=15)
-#: RFC 6749, 4.1.2.1 and 5.2, beside those that begin with ``invalid_``: Zoho has more of them.
-_REFUSALS = frozenset({"access_denied", "unauthorized_client", "unsupported_grant_type"})
-_LONGEST_REASON = 100
+#: Less than the lease, so that nobody else begins while a slow CRM is still waited for.
+_MADE_WITHIN = timedelta(seconds=12)
+#: A replica whose lease ran out may just have the store back, and write its token down.
+_GRACE = timedelta(seconds=2)
+_CLOSED_WITHIN = timedelta(seconds=3)
 
 
-class Refusal(BaseModel):
-    """Why the CRM gives no token for a grant, and until when nobody asks for one."""
-
-    throttled: bool
-    reason: str
-    times: int
-    until: Instant
-
-    def error(self, now: datetime) -> TransientError:
-        kind = Throttled if self.throttled else NeedsReconnect
-        return kind(self.reason, retry_after=self.until - now)
+def how_to_connect(tenant: str, connection: str) -> str:
+    return f"`callmesh crm connect {tenant} {connection}`"
 
 
-class TokenDocument(Document):
-    """``key`` is ``tenant/connection``. Kept sealed, like every secret."""
-
-    grant: str = ""
-    access_token: Sealed | None = None
-    base_url: str | None = None
-    fetched_at: Instant | None = None
-    good_until: Instant | None = None
-    renewals: int = 0
-    refusal: Refusal | None = None
-    leased_until: Instant | None = None
-
-
-TOKENS: CollectionSpec[TokenDocument] = CollectionSpec(name="crm.tokens", model=TokenDocument)
-
-
-class Token(BaseModel):
-    """*renewals*: how many tokens before it were replaced because the CRM did not accept them."""
-
-    access_token: SecretStr
-    base_url: str | None = None
-    fetched_at: datetime
-    good_until: datetime
-    renewals: int = 0
-
-
-class TokenKeeper:
-    """*grant* changes with the credentials, so that a token of old ones is not used."""
+class SessionKeeper:
+    """*grant* changes with the connection's values, so that a session of old ones is not used."""
 
     def __init__(
         self,
+        auth: Auth,
         *,
         tenant: str,
         connection: str,
-        url: str,
-        credentials: Mapping[str, SecretStr],
+        scope: Scope,
         grant: str,
-        base_url_path: str | None,
-        tokens: Collection[TokenDocument],
+        sessions: Collection[SessionDocument],
         glance: Glance,
         http: HttpClient,
         secrets: SecretBox,
         clock: Clock,
+        read_answer: ReadAnswer = json_answer,
     ) -> None:
-        self._key = f"{tenant}/{connection}"
-        self._tenant = tenant
-        self._url = url
-        self._credentials = credentials
-        self._grant = grant
-        self._base_url_path = base_url_path
-        self._tokens = tokens
-        self._glance = glance
-        self._http = http
+        """*scope* holds the parameters and opened credentials; *read_answer* other than JSON."""
         self._secrets = secrets
         self._clock = clock
-        self._held: Token | None = None
+        connect = how_to_connect(tenant, connection)
+        self._shelf = SessionShelf(
+            key=session_key(tenant, connection, auth, scope),
+            tenant=tenant,
+            grant=grant,
+            sessions=sessions,
+            glance=glance,
+            secrets=secrets,
+            clock=clock,
+        )
+        self._book = GrantBook(auth, scope, self._shelf, grant=grant, connect=connect)
+        self._maker = SessionMaker(
+            auth,
+            scope,
+            AuthRequests(http, clock, read_answer),
+            again=f"connect it again: {connect}"
+            if self._book.kind is Grant.AUTHORIZATION_CODE
+            else "connect it again with credentials that it accepts",
+            clock=clock,
+        )
+        self._held: Session | None = None
         self._refusal: Refusal | None = None
-        self._one = asyncio.Lock()
-        self._writing: set[asyncio.Task[None]] = set()
+        self._seen: SessionDocument | None = None
+        self._work: asyncio.Task[Session] | None = None
 
-    async def token(self, *, refused: Token | None = None) -> Token:
+    async def session(self, *, refused: Session | None = None) -> Session:
         """
-        A token that is good for a while. *refused* is one that the CRM did not accept: it is
-        replaced, but not while it is fresh, for then the grant lacks a right.
+        A session that is good for a while. *refused* is one that the CRM did not accept: it is
+        replaced, but not while it is fresh, for then the grant lacks a right. Who gives up waiting
+        does not stop it: half a renewal could cost the grant.
 
-        Raises: NeedsReconnect, Throttled, Unavailable.
+        Raises: NeedsReconnect, Throttled, Unavailable; Rejected for an address that may not be
+        called, ContractError for a template that makes no request.
         """
-        if (held := self._usable(self._held, refused)) is not None:
-            return held
-        async with self._one:
+        while True:
             if (held := self._usable(self._held, refused)) is not None:
                 return held
-            self._heed(self._refusal)
-            if refused is not None:
-                self._refuse_young(refused)
-            self._held = await self._shared(refused)
-            return self._held
+            work, is_mine = self._work, False
+            if work is None or work.done():
+                self._work = work = asyncio.create_task(self._renewed(refused))
+                work.add_done_callback(_heard)
+                is_mine = True
+            found = await asyncio.shield(work)
+            if is_mine or self._usable(found, refused) is not None:
+                return found
 
-    def _usable(self, token: Token | None, refused: Token | None) -> Token | None:
-        if token is None or token.good_until - _AHEAD <= self._clock.now():
+    async def close(self) -> None:
+        """What is under way gets a moment: half a renewal could cost the grant."""
+        if self._work is not None and not self._work.done():
+            await asyncio.wait({self._work}, timeout=_CLOSED_WITHIN.total_seconds())
+            self._work.cancel()
+            await asyncio.gather(self._work, return_exceptions=True)
+        await self._shelf.close()
+
+    # -- what is there -------------------------------------------------------------------------
+
+    def _usable(self, session: Session | None, refused: Session | None) -> Session | None:
+        if session is None or session.good_until <= self._clock.now():
             return None
-        is_refused = refused is not None and token.access_token == refused.access_token
-        return None if is_refused else token
+        if refused is not None and session.is_no_newer_than(refused):
+            return None
+        return session
 
-    def _heed(self, refusal: Refusal | None) -> None:
+    async def _renewed(self, refused: Session | None) -> Session:
+        deadline = self._clock.now() + LEASE
+        while self._clock.now() <= deadline:
+            document = await self._shelf.document()
+            if document is None:
+                self._heed(refused)
+                self._held = await self._alone(refused)
+                return self._held
+            self._seen = document = self._shelf.of_grant(document)
+            if (found := self._usable(self._shelf.session(document), refused)) is not None:
+                self._refusal, self._held = None, found
+                return found
+            self._learn(document)
+            self._heed(refused)
+            if self._shelf.is_keeping:
+                raise _unwritten()
+            if document.leased_until is None or document.leased_until <= self._clock.now():
+                made = await self._led(document, refused)
+                if made is not None:
+                    self._held = made
+                    return made
+                continue
+            await self._clock.sleep(_POLL)
+        raise Unavailable("another replica is renewing the CRM's session and does not get it")
+
+    def _learn(self, document: SessionDocument) -> None:
+        """Of two refusals the later counts; a success or a consent after it lifts one."""
+        mine, stored = self._refusal, document.refusal
+        changes = [at for at in (document.fetched_at, document.consented_at) if at is not None]
+        if (
+            mine is not None
+            and mine.since is not None
+            and max(changes, default=_NEVER) >= mine.since
+        ):
+            mine = None
+        known = [refusal for refusal in (mine, stored) if refusal is not None]
+        self._refusal = max(known, key=lambda refusal: refusal.until, default=None)
+
+    def _heed(self, refused: Session | None) -> None:
         now = self._clock.now()
-        if refusal is not None and refusal.until > now:
-            raise refusal.error(now)
-
-    def _refuse_young(self, refused: Token) -> None:
-        wait = refused.fetched_at + _patience(refused.renewals) - self._clock.now()
+        if self._refusal is not None and self._refusal.until > now:
+            raise self._refusal.error(now)
+        if refused is None:
+            return
+        wait = refused.fetched_at + patience(refused.renewals) - now
         if wait > timedelta(0):
             raise NeedsReconnect(
-                "the CRM does not accept a token that it just gave: the grant lacks a right; "
+                "the CRM does not accept a session that it just gave: the grant lacks a right; "
                 "connect it again with every scope that is needed",
                 retry_after=wait,
             )
 
-    async def _shared(self, refused: Token | None) -> Token:
-        renewals = refused.renewals + 1 if refused is not None else 0
-        deadline = self._clock.now() + _LEASE
-        while self._clock.now() <= deadline:
-            document = await self._document()
-            if document is None:
-                return await self._fetch(renewals)
-            if (found := self._usable(self._opened(document), refused)) is not None:
-                return found
-            if document.grant == self._grant:
-                self._refusal = document.refusal
-                self._heed(self._refusal)
-            now = self._clock.now()
-            if document.leased_until is None or document.leased_until <= now:
-                leased = document.model_copy(update={"leased_until": now + _LEASE})
-                try:
-                    written = await self._glance.at(self._tokens.replace(leased))
-                except (Conflict, NotFound):
-                    continue  # another replica was faster
-                return await self._fetch_and_store(written or leased, renewals)
-            await self._clock.sleep(_POLL)
-        raise Unavailable("another replica is refreshing the CRM's token and does not get it")
+    # -- a new one -----------------------------------------------------------------------------
 
-    async def _fetch_and_store(self, leased: TokenDocument, renewals: int) -> Token:
-        # What is known of another grant is not true of this one.
-        document = leased if leased.grant == self._grant else self._blank(leased.version)
-        free = document.model_copy(update={"leased_until": None})
+    async def _led(self, document: SessionDocument, refused: Session | None) -> Session | None:
+        """None: another replica was faster, or the store went away; look again."""
+        token = self._book.refresh_token(document)
+        spends = self._book.is_consumed and document.rotates is not False
         try:
-            token = await self._fetch(renewals)
+            leased, is_sure = await self._shelf.lease(document, spending=spends)
+        except (Conflict, NotFound):
+            return None
+        if spends and not is_sure:
+            await self._shelf.put(leased.model_copy(update=_free(document.spending)))
+            return None
+        if spends and document.spending and document.leased_until is not None:
+            await self._clock.sleep(_GRACE)
+            now = await self._shelf.document()
+            if now is None or now.version != leased.version:
+                return None
+        attempt = Attempt(leased, token, was_spending=document.spending)
+        try:
+            session = await self._made(attempt, refused)
         except BaseException:
-            await self._put(free.model_copy(update={"refusal": self._refusal}))
+            if not self._shelf.is_keeping:
+                # What came of it is not known unless the CRM said no.
+                await self._shelf.put(attempt.over(self._refusal))
             raise
-        # Stored before it is used: the next replica must not fetch another.
-        await self._put(
-            free.model_copy(
-                update={
-                    "access_token": self._secrets.seal(token.access_token),
-                    "base_url": token.base_url,
-                    "fetched_at": token.fetched_at,
-                    "good_until": token.good_until,
-                    "renewals": token.renewals,
-                    "refusal": None,
-                }
-            )
-        )
-        return token
+        await self._shelf.put(self._with(attempt.over(None), session))
+        return session
 
-    async def _put(self, document: TokenDocument) -> None:
-        """Nobody waits long for it, but it is not left out: a lease that stays holds up the others."""
-        task = asyncio.create_task(self._written(document))
-        self._writing.add(task)
-        task.add_done_callback(self._writing.discard)
-        await asyncio.wait({task}, timeout=WITHIN.total_seconds())
+    async def _alone(self, refused: Session | None) -> Session:
+        """Without the store, and so without the others."""
+        document = self._seen or self._shelf.blank()
+        token = None
+        if self._book.is_consumed:
+            if self._seen is None and self._book.kind is Grant.AUTHORIZATION_CODE:
+                raise Unavailable("the store is away, and with it what the CRM was connected by")
+            if self._book.may_rotate(document) or self._shelf.is_keeping:
+                raise Unavailable(
+                    "the store is away, and the CRM's refresh token works once: it is not used "
+                    "before the next one can be written down"
+                )
+            token = self._book.refresh_token(document)
+        return await self._made(Attempt(document, token, was_spending=False), refused)
 
-    async def _written(self, document: TokenDocument) -> None:
+    async def _made(self, attempt: Attempt, refused: Session | None) -> Session:
+        async def keep(granted: Granted) -> None:
+            await self._keep(attempt, granted)
+
         try:
-            await self._tokens.put(document)
-        except MeshError as error:
-            log.warning("token_not_stored", key=self._key, error=error.message)
-
-    async def _document(self) -> TokenDocument | None:
-        """None where the store is away."""
-        try:
-            return await self._glance.at(self._tokens.get(self._key))
-        except NotFound:
-            with suppress(Conflict):
-                await self._glance.at(self._tokens.add(self._blank()))
-            return self._blank()
-
-    def _blank(self, version: int = 0) -> TokenDocument:
-        return TokenDocument(key=self._key, tenant=self._tenant, version=version, grant=self._grant)
-
-    def _opened(self, document: TokenDocument) -> Token | None:
-        """None for no token, for one of another grant, and for one whose key was lost."""
-        sealed, fetched_at, good_until = (
-            document.access_token,
-            document.fetched_at,
-            document.good_until,
-        )
-        if document.grant != self._grant or not (sealed and fetched_at and good_until):
-            return None
-        try:
-            access_token = self._secrets.open(sealed)
-        except BadSetting as error:
-            log.warning("token_not_opened", key=self._key, error=error.message)
-            return None
-        return Token(
-            access_token=access_token,
-            base_url=document.base_url,
-            fetched_at=fetched_at,
-            good_until=good_until,
-            renewals=document.renewals,
-        )
-
-    async def _fetch(self, renewals: int) -> Token:
-        secrets = {name: secret.get_secret_value() for name, secret in self._credentials.items()}
-        form = {"grant_type": "refresh_token", **secrets}
-        answer = await self._http.send(
-            "POST",
-            URL(self._url, encoded=True),
-            within=_FETCH_WITHIN,
-            headers={"Content-Type": "application/x-www-form-urlencoded"},
-            body="&".join(f"{k}={query_value(v)}" for k, v in form.items()).encode(),
-        )
-        late = answer.status == HTTPStatus.REQUEST_TIMEOUT
-        if late or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise Unavailable(f"the CRM's token address answered {answer.status}")
-        reply = _reply(answer)
-        if not reply.access_token:
-            raise self._refused(answer, (reply.error or "")[:_LONGEST_REASON])
+            async with asyncio.timeout(_MADE_WITHIN.total_seconds()):
+                session = await self._maker.make(
+                    keep=keep,
+                    refresh_token=attempt.token,
+                    redirect_uri=attempt.document.redirect_uri,
+                    before=self._shelf.variables(attempt.document),
+                    renewals=refused.renewals + 1 if refused is not None else 0,
+                )
+        except TimeoutError:
+            raise Unavailable("the CRM's sign-in takes too long") from None
+        except (NeedsReconnect, Throttled) as error:
+            raise self._refused(attempt, error) from None
         self._refusal = None
-        now = self._clock.now()
-        return Token(
-            access_token=SecretStr(reply.access_token),
-            base_url=getattr(reply, self._base_url_path, None) if self._base_url_path else None,
-            fetched_at=now,
-            good_until=now + timedelta(seconds=reply.expires_in or _DEFAULT_LIFE_SECONDS),
-            renewals=renewals,
-        )
+        return session
 
-    def _refused(self, answer: Answer, error: str) -> TransientError:
-        """Remembered for all who ask. Zoho refuses with status 200, and 400 may mean "too many"."""
-        times = self._refusal.times + 1 if self._refusal is not None else 1
-        lost = error.startswith("invalid_") or error in _REFUSALS
-        said = error or answer.status
+    async def _keep(self, attempt: Attempt, granted: Granted) -> None:
+        """A new refresh token is stored before its access token is used."""
+        attempt.is_answered = True
+        fresh = granted.refresh_token
+        document = attempt.document
+        if fresh in {None, attempt.token} or self._book.kind is Grant.CLIENT_CREDENTIALS:
+            if attempt.token is not None:
+                seen = {"rotates": document.rotates or False, "spending": False}
+                attempt.document = document.model_copy(update=seen)
+            return
+        used = document.refresh_token
+        changes = {
+            "refresh_token": self._shelf.sealed(fresh),
+            "refresh_from": self._book.origin,
+            "rotates": True if attempt.token is not None else document.rotates,
+            "spending": False,
+        }
+        attempt.document = document.model_copy(update=changes)
+        if self._book.is_consumed:
+            self._seen = attempt.document
+            if not await self._shelf.keep(attempt.document, used=used):
+                raise _unwritten()
+
+    def _refused(self, attempt: Attempt, error: NeedsReconnect | Throttled) -> TransientError:
+        """Remembered for all who ask."""
+        reason = error.message
+        if attempt.was_spending and not attempt.is_answered and isinstance(error, NeedsReconnect):
+            reason = (
+                f"{reason}. The refresh token was used before, and the answer with the next one was "
+                "lost before it was written down (a process or the network broke off)"
+            )
         now = self._clock.now()
+        times = self._refusal.times + 1 if self._refusal is not None else 1
+        wait = max(patience(times - 1), error.retry_after or timedelta(0))
         self._refusal = Refusal(
-            throttled=not lost,
-            reason=f"the CRM refuses the grant ({said}); connect it again"
-            if lost
-            else f"the CRM gives no token for now ({said})",
+            throttled=isinstance(error, Throttled),
+            reason=reason,
             times=times,
-            until=now + _patience(times - 1),
+            since=now,
+            until=now + wait,
         )
+        attempt.is_refused = True
         return self._refusal.error(now)
 
+    def _with(self, document: SessionDocument, session: Session) -> SessionDocument:
+        changes = {
+            "variables": seal_variables(session.variables, self._secrets),
+            "fetched_at": session.fetched_at,
+            "good_until": session.good_until,
+            "renewals": session.renewals,
+        }
+        self._seen = document = document.model_copy(update=changes)
+        return document
 
-def _patience(before: int) -> timedelta:
-    return min(_PATIENCE * (1 << min(before, 10)), _LONGEST_PATIENCE)
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
-class _Reply(BaseModel, extra="allow"):
-    access_token: str | None = None
-    expires_in: int | None = None
-    error: str | None = None
+def _free(spending: bool) -> dict[str, object]:
+    return {"leased_until": None, "spending": spending}
 
 
-def _reply(answer: Answer) -> _Reply:
-    try:
-        return _Reply.model_validate(orjson.loads(answer.body))
-    except (orjson.JSONDecodeError, ValidationError) as error:
-        if answer.status >= HTTPStatus.BAD_REQUEST:
-            return _Reply()
-        why = faults_in(error) if isinstance(error, ValidationError) else "it is no JSON"
-        raise Unavailable(f"the CRM's token answer: {why}") from None
+def _unwritten() -> Unavailable:
+    return Unavailable(
+        "the CRM's new refresh token is not written down yet, for the store is away; until it is, "
+        "nothing that came with it is used"
+    )
+
+
+def _heard(work: asyncio.Task[Session]) -> None:
+    # Where everybody gave up nobody reads the error: say it, and asyncio is content.
+    if not work.cancelled() and (error := work.exception()) is not None:
+        log.info("session_not_made", error=str(error))

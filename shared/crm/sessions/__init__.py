@@ -1,0 +1,1 @@
+"""Sessions at CRMs: grants, logins, tokens; made once for all replicas, kept sealed, renewed."""
