@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+from pydantic import SecretStr
 
 from shared.clock import Clock
+from shared.crm.bodies import read_body
 from shared.crm.engine.asking import CrmRequests
-from shared.crm.engine.auth import TOKENS, TokenKeeper
 from shared.crm.engine.connector import TemplateConnector
-from shared.crm.engine.manifest import Manifest, OAuth2Refresh
+from shared.crm.form.manifest import Manifest
 from shared.crm.glance import Glance
-from shared.crm.language.text import compile_text
-from shared.crm.registry import parameters_of, template
+from shared.crm.registry import Templates, parameters_of
+from shared.crm.rendering import Scope
+from shared.crm.sessions.consent import Connected, Consents
+from shared.crm.sessions.keeper import SESSIONS, SessionKeeper
+from shared.crm.sessions.session import fingerprint
+from shared.crm.turns.gate import Gate
+from shared.crm.turns.replicas import Replicas
 from shared.errors import BadSetting, NeedsReconnect
-from shared.net.client import HttpClient
+from shared.net.client import Answer, HttpClient
 from shared.observe.metrics import Metrics
 from shared.secrets import SecretBox
 from shared.storage.port import DocumentStore
@@ -28,6 +36,8 @@ class Account:
     name: str
     template: str
     region: str | None
+    #: IANA name: the zone in which the CRM's users read times, where a template asks for it.
+    zone: str = "UTC"
     #: As pairs, so that an account can be a key.
     parameters: tuple[tuple[str, str], ...]
     credentials: tuple[tuple[str, str], ...]  # sealed
@@ -43,14 +53,19 @@ class CrmConnections:
         secrets: SecretBox,
         clock: Clock,
         metrics: Metrics,
+        templates: Templates | None = None,
     ) -> None:
         self.glance = Glance(clock)
-        self._tokens = store.collection(TOKENS)
+        self.templates = templates or Templates()
+        self._store = store
+        self._sessions = store.collection(SESSIONS)
+        self._keepers: list[SessionKeeper] = []
+        self._replicas = Replicas(store, glance=self.glance, clock=clock)
         self._http = http
         self._secrets = secrets
         self._clock = clock
         self._metrics = metrics
-        self._open: dict[tuple[str, str], tuple[Account, TemplateConnector]] = {}
+        self._open: dict[tuple[str, str], tuple[Account, Manifest, TemplateConnector]] = {}
 
     def connector(self, account: Account) -> TemplateConnector:
         """
@@ -58,21 +73,29 @@ class CrmConnections:
         that do not fit it.
         """
         key = (account.tenant, account.name)
+        manifest = self.templates.get(account.template)
         known = self._open.get(key)
-        if known is not None and known[0] == account:
-            return known[1]
-        connector = self._made(account)
-        self._open[key] = (account, connector)
+        if known is not None and known[0] == account and known[1] is manifest:
+            return known[2]
+        connector = self.open(account)
+        self._open[key] = (account, manifest, connector)
         return connector
 
-    def _made(self, account: Account) -> TemplateConnector:
-        manifest = template(account.template)
-        parameters = parameters_of(manifest, dict(account.parameters))
+    def open(self, account: Account, *, http: HttpClient | None = None) -> TemplateConnector:
+        """A connector of its own, that asks by *http*. Raises as :meth:`connector`."""
+        http = http or self._http
+        manifest = self.templates.get(account.template)
+        scope = self._scope(account, manifest)
         requests = CrmRequests(
             manifest,
-            parameters=parameters,
-            tokens=self._keeper(account, manifest, parameters),
-            http=self._http,
+            scope=scope,
+            sessions=self._keeper(account, manifest, scope, http),
+            gate=Gate(
+                manifest.limits,
+                share=lambda: self._replicas.share(account.tenant, account.name),
+                clock=self._clock,
+            ),
+            http=http,
             clock=self._clock,
             metrics=self._metrics,
         )
@@ -81,34 +104,79 @@ class CrmConnections:
             requests,
             connection=account.name,
             region=account.region,
-            parameters=parameters,
             phone_formats=account.phone_formats,
         )
 
-    def _keeper(
-        self, account: Account, manifest: Manifest, parameters: dict[str, str]
-    ) -> TokenKeeper | None:
-        auth = manifest.auth
-        if not isinstance(auth, OAuth2Refresh):
-            return None
+    async def close(self) -> None:
+        """What goes on in the background gets a moment, then is given up."""
+        for keeper in self._keepers:
+            await keeper.close()
+        await self._replicas.close()
+
+    def connected(self, account: Account) -> Connected:
+        """*account* as a consent of its CRM's user is asked for it. Raises as :meth:`connector`."""
+        manifest = self.templates.get(account.template)
+        scope = self._scope(account, manifest)
+        return Connected(
+            tenant=account.tenant,
+            connection=account.name,
+            auth=manifest.auth,
+            scope=scope,
+            grant=_grant(scope),
+            read_answer=_reader(manifest),
+        )
+
+    def consents(self) -> Consents:
+        return Consents(self._store, http=self._http, secrets=self._secrets, clock=self._clock)
+
+    def credentials(self, account: Account) -> dict[str, SecretStr]:
+        """Raises: NeedsReconnect where the key that sealed them is gone."""
         try:
-            opened = {name: self._secrets.open(sealed) for name, sealed in account.credentials}
+            return {name: self._secrets.open(sealed) for name, sealed in account.credentials}
         except BadSetting as error:
             # The operator's fault to mend, not that of the calls, which wait for it.
             raise NeedsReconnect(error.message) from error
-        grant = hashlib.sha256()
-        for name, secret in sorted(opened.items()):
-            grant.update(f"{name}={secret.get_secret_value()}\n".encode())
-        return TokenKeeper(
+
+    def _scope(self, account: Account, manifest: Manifest) -> Scope:
+        opened = self.credentials(account)
+        return Scope(
+            own={
+                **{credential.name: "" for credential in manifest.credentials},
+                **parameters_of(
+                    manifest, dict(account.parameters), may_be_plain=self._http.may_be_plain
+                ),
+                **{name: secret.get_secret_value() for name, secret in opened.items()},
+                "Zone": account.zone,
+            },
+            maps=manifest.maps,
+        )
+
+    def _keeper(
+        self, account: Account, manifest: Manifest, scope: Scope, http: HttpClient
+    ) -> SessionKeeper | None:
+        """Of the connection's session; None where its template needs none."""
+        if not manifest.auth.needs_session:
+            return None
+        keeper = SessionKeeper(
+            manifest.auth,
             tenant=account.tenant,
             connection=account.name,
-            url=compile_text(auth.token_url).text(parameters),
-            credentials=opened,
-            grant=grant.hexdigest(),
-            base_url_path=auth.base_url,
-            tokens=self._tokens,
+            scope=scope,
+            grant=_grant(scope),
+            sessions=self._sessions,
             glance=self.glance,
-            http=self._http,
+            http=http,
             secrets=self._secrets,
             clock=self._clock,
+            read_answer=_reader(manifest),
         )
+        self._keepers.append(keeper)
+        return keeper
+
+
+def _grant(scope: Scope) -> str:
+    return fingerprint({name: str(value) for name, value in scope.own.items()})
+
+
+def _reader(manifest: Manifest) -> Callable[[Answer], Any]:
+    return lambda answer: read_body(manifest.answer, answer.body)

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import IntEnum
 from typing import Protocol, runtime_checkable
 
 from shared.contracts.calls import Direction, Disposition
 from shared.contracts.contacts import ContactCard, CrmUser
 from shared.phone import PhoneNumber
+
+
+class Priority(IntEnum):
+    """Who goes first where a CRM's limits make requests wait; lower is sooner."""
+
+    ROUTE = 0
+    POP = 1
+    JOURNAL = 2
+    SYNC = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +29,16 @@ class ModuleAnswer:
     module: str
     contacts: tuple[ContactCard, ...] = ()
     refused: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewContact:
+    """A caller whom the CRM does not know, to be added as one of its *module*."""
+
+    module: str
+    number: PhoneNumber
+    display_name: str | None = None
+    owner_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +59,11 @@ class JournalEntry:
     owner_id: str | None
     contact: ContactCard | None
     recording: str | None
+    queue: str | None = None
+    agent_email: str | None = None
+    #: The connection's own texts, instead of the template's.
+    subject: str | None = None
+    description: str | None = None
 
 
 class CrmConnector(Protocol):
@@ -57,6 +82,7 @@ class SearchesContacts(CrmConnector, Protocol):
         fields: Sequence[str],
         card: bool,
         within: timedelta,
+        priority: Priority = Priority.POP,
     ) -> list[ModuleAnswer]:
         """
         All *modules* at once, answered in their order. Asked for are *fields* by their API names
@@ -71,7 +97,20 @@ class SearchesContacts(CrmConnector, Protocol):
 @runtime_checkable
 class ListsUsers(CrmConnector, Protocol):
     async def list_users(self, *, within: timedelta) -> tuple[CrmUser, ...]:
-        """The active users. Raises: MeshError."""
+        """The active users; empty where the CRM has no list of them. Raises: MeshError."""
+        ...
+
+
+@runtime_checkable
+class CreatesContacts(CrmConnector, Protocol):
+    def can_create(self, module: str) -> bool: ...
+
+    async def create_contact(self, new: NewContact, *, within: timedelta) -> ContactCard:
+        """
+        Not idempotent: who calls it holds the number's lock and has searched before.
+
+        Raises: Rejected, Throttled, NeedsReconnect (nothing was made), Unavailable.
+        """
         ...
 
 
@@ -91,5 +130,8 @@ class JournalsCalls(CrmConnector, Protocol):
         ...
 
     async def find_entry(self, entry: JournalEntry, *, within: timedelta) -> str | None:
-        """The id of the entry with this reference. Raises: MeshError."""
+        """
+        The id of the entry with this reference; None where there is none, or where the CRM itself
+        makes one of an entry that is sent twice. Raises: MeshError.
+        """
         ...

@@ -27,6 +27,7 @@ MetricName = Literal[
     "callmesh_pbx_connected",
     "callmesh_crm_requests_total",
     "callmesh_crm_request_seconds",
+    "callmesh_crm_turn_seconds",
     "callmesh_contact_lookups_total",
     "callmesh_route_decisions_total",
     "callmesh_route_decision_seconds",
@@ -92,9 +93,14 @@ METRICS: dict[MetricName, Metric] = {
     "callmesh_crm_request_seconds": Metric(
         Histogram, "Time a CRM took to answer one request.", ("template",)
     ),
+    "callmesh_crm_turn_seconds": Metric(
+        Histogram,
+        "Time a request waited for its turn: for the CRM's rate, a free place, the end of a pause.",
+        ("template", "priority"),
+    ),
     "callmesh_contact_lookups_total": Metric(
         Counter,
-        "Contact lookups by where the answer came from: process, store, crm, failed.",
+        "Contact lookups by where the answer came from: process, store, stale, crm, failed.",
         ("answer",),
     ),
     "callmesh_route_decisions_total": Metric(

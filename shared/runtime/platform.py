@@ -17,6 +17,7 @@ from shared.bus.port import Consumer, MessageBus
 from shared.bus.rabbit import RabbitBus
 from shared.bus.topology import Topology
 from shared.clock import Clock, SystemClock
+from shared.crm.registry import Templates
 from shared.errors import BadSetting
 from shared.http.auth import API_KEYS, KeyBook
 from shared.net.client import HttpClient
@@ -99,6 +100,7 @@ async def open_platform(
             http=await stack.enter_async_context(HttpClient(guard)),
             site=SiteBook(store.collection(SITES), clock, poll=choice.mesh.settings_poll),
             keys=KeyBook(store.collection(API_KEYS), clock),
+            templates=Templates(choice.mesh.templates_dir),
         )
 
 

@@ -14,6 +14,7 @@ from shared.clock import Clock
 from shared.contracts.envelope import Contract
 from shared.crm.connections import CrmConnections
 from shared.crm.finder import Finder
+from shared.crm.registry import Templates
 from shared.http.auth import KeyBook
 from shared.http.routes import Operation
 from shared.http.server import Mounted
@@ -38,6 +39,7 @@ class Platform:
     http: HttpClient
     site: SiteBook
     keys: KeyBook
+    templates: Templates
 
     def publisher(self, service: str) -> ServicePublisher:
         return ServicePublisher(self.bus, service=service, clock=self.clock)
@@ -53,13 +55,14 @@ class Platform:
             metrics=self.metrics,
         )
 
-    def crm_connections(self) -> CrmConnections:
+    def crm_connections(self, templates: Templates | None = None) -> CrmConnections:
         return CrmConnections(
             self.store,
             http=self.http,
             secrets=self.secrets,
             clock=self.clock,
             metrics=self.metrics,
+            templates=templates or self.templates,
         )
 
     def finder(self, connections: CrmConnections) -> Finder:

@@ -87,6 +87,11 @@ class MeshSettings(Settings):
         default=Path("callmesh-data"),
         description="Folder of the embedded bus, the SQLite store and the key made for them.",
     )
+    templates_dir: Path | None = Field(
+        default=None,
+        description="Folder of your own CRM templates (`*.yaml`), beside those that ship; read at "
+        "the start, and when one is named that is not known.",
+    )
     secret_keys: SecretStr | None = Field(
         default=None,
         description="Keys that seal secrets in the store, comma-separated: the first seals, all "

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from shared.crm.connections import Account
 from shared.crm.finder import Question
+from shared.crm.port import Priority
+from shared.crm.users import Seat
 from shared.phone import parse
-from shared.site.models import CrmConnection, Site
+from shared.site.models import Agent, CrmConnection, Site
 
 
 def account_of(site: Site, crm: CrmConnection) -> Account:
@@ -14,6 +16,7 @@ def account_of(site: Site, crm: CrmConnection) -> Account:
         name=crm.name,
         template=crm.template,
         region=site.region,
+        zone=site.zone,
         parameters=tuple(sorted(crm.parameters.items())),
         credentials=tuple(sorted(crm.credentials.items())),
         phone_formats=crm.phone_formats,
@@ -28,6 +31,7 @@ def question_about(
     modules: tuple[str, ...] = (),
     fields: tuple[str, ...] = (),
     card: bool = True,
+    priority: Priority = Priority.POP,
 ) -> Question:
     """*modules* empty: those of the connection."""
     return Question(
@@ -37,5 +41,16 @@ def question_about(
         fields=fields,
         card=card,
         fresh=crm.fresh,
+        stale=crm.stale,
         unknown=crm.unknown,
+        priority=priority,
     )
+
+
+def seat_of(agent: Agent, crm: CrmConnection) -> Seat:
+    """The agent's phone, as users of the connection are matched to it."""
+    return Seat(extension=agent.extension, user_id=agent.users.get(crm.name), email=agent.email)
+
+
+def seats_of(site: Site, crm: CrmConnection) -> tuple[Seat, ...]:
+    return tuple(seat_of(agent, crm) for agent in site.agents)

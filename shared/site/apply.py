@@ -115,7 +115,7 @@ def _merged(
     else:
         changes += [
             Change("~", new.tenant, name)
-            for name in ("title", "region")
+            for name in ("title", "region", "zone")
             if getattr(new, name) != getattr(old, name)
         ]
     lists: dict[str, tuple[Any, ...]] = {}

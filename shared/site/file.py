@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from shared.crm.registry import check_credentials, parameters_of, template
+from shared.crm.registry import Templates, check_credentials, parameters_of
 from shared.errors import BadSetting, NotFound
 from shared.faults import faults_by_path
 from shared.site.models import CrmConnection, Part, PartPath, Sealing, Site
@@ -19,9 +20,19 @@ class SiteFile(Part):
     tenants: Annotated[tuple[Site, ...], Field(min_length=1)]
 
 
-def read_site_file(text: str, *, source: str, sealing: Sealing) -> tuple[Site, ...]:
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a site file is checked against; *may_be_plain*: hosts that plain http may go to."""
+
+    templates: Templates = field(default_factory=Templates)
+    may_be_plain: Callable[[str], bool] = lambda _: False
+
+
+def read_site_file(
+    text: str, *, source: str, sealing: Sealing, around: Surroundings | None = None
+) -> tuple[Site, ...]:
     """
-    The sites of the file, secrets sealed.
+    The sites of the file, secrets sealed; without *around* with the templates that ship.
 
     Raises: BadSetting with a line for each fault: ``site.yaml:12: tenants.0.rules.1.crm: …``.
     """
@@ -37,13 +48,16 @@ def read_site_file(text: str, *, source: str, sealing: Sealing) -> tuple[Site, .
             for path, what in faults_by_path(error, SiteFile)
         ]
         raise BadSetting("\n".join(faults)) from None
-    faults = [_line(source, document, path, what) for path, what in _faults(file)]
+    faults = [
+        _line(source, document, path, what)
+        for path, what in _faults(file, around or Surroundings())
+    ]
     if faults:
         raise BadSetting("\n".join(faults))
     return file.tenants
 
 
-def _faults(file: SiteFile) -> Iterator[tuple[PartPath, str]]:
+def _faults(file: SiteFile, around: Surroundings) -> Iterator[tuple[PartPath, str]]:
     tenants = [site.tenant for site in file.tenants]
     for place, site in enumerate(file.tenants):
         if site.tenant in tenants[:place]:
@@ -51,36 +65,47 @@ def _faults(file: SiteFile) -> Iterator[tuple[PartPath, str]]:
         for path, what in site.faults():
             yield ("tenants", place, *path), what
         for number, crm in enumerate(site.crm):
-            for path, what in _template_faults(crm):
+            for path, what in _template_faults(crm, around):
                 yield ("tenants", place, "crm", number, *path), what
         for number, rule in enumerate(site.rules):
             known = site.crm_named(rule.crm)
-            for what in _module_faults(rule.modules, known):
+            for what in _module_faults(rule.modules, known, around):
                 yield ("tenants", place, "rules", number, "modules"), what
 
 
-def _template_faults(crm: CrmConnection) -> Iterator[tuple[PartPath, str]]:
+def _template_faults(crm: CrmConnection, around: Surroundings) -> Iterator[tuple[PartPath, str]]:
     try:
-        manifest = template(crm.template)
-    except NotFound as error:
+        manifest = around.templates.get(crm.template)
+    except (NotFound, BadSetting) as error:
         yield ("template",), error.message
         return
     for part, check in (
-        ("parameters", lambda: parameters_of(manifest, crm.parameters)),
+        (
+            "parameters",
+            lambda: parameters_of(manifest, crm.parameters, may_be_plain=around.may_be_plain),
+        ),
         ("credentials", lambda: check_credentials(manifest, crm.credentials)),
     ):
         try:
             check()
         except BadSetting as error:
             yield (part,), error.message
-    for what in _module_faults(crm.modules, crm):
+    for what in _module_faults(crm.modules, crm, around):
         yield ("modules",), what
+    if crm.create is not None:
+        contact = manifest.contacts.get(crm.create.module)
+        if contact is None or contact.create is None:
+            able = [name for name, known in manifest.contacts.items() if known.create]
+            what = f"the template cannot create {crm.create.module}; it can: {', '.join(able)}"
+            yield ("create", "module"), what
 
 
-def _module_faults(modules: tuple[str, ...], crm: CrmConnection | None) -> Iterator[str]:
+def _module_faults(
+    modules: tuple[str, ...], crm: CrmConnection | None, around: Surroundings
+) -> Iterator[str]:
     try:
-        known = template(crm.template).contacts if crm else {}
-    except NotFound:
+        known = around.templates.get(crm.template).contacts if crm else {}
+    except (NotFound, BadSetting):
         return
     for module in modules:
         if known and module not in known:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     BaseModel,
@@ -24,6 +25,9 @@ from pydantic import (
 
 from shared.contracts.calls import Direction
 from shared.contracts.routing import Destination
+from shared.crm.candidates import Choose
+from shared.crm.language.text import compile_text
+from shared.errors import ContractError
 from shared.ids import Extension, Name, TenantId
 from shared.moments import Duration
 from shared.phone import is_region, valid_format
@@ -119,6 +123,18 @@ class GenericPbx(Part):
 Pbx = Annotated[AsteriskPbx | GenericPbx, Field(discriminator="kind")]
 
 
+RECORDING_VARIABLES = frozenset({"Recording", "CallId"})
+
+
+def _readable(text: str | None, known: frozenset[str] | None = None) -> str | None:
+    if text is not None:
+        try:
+            compile_text(text, known=known)
+        except ContractError as error:
+            raise ValueError(error.message) from None
+    return text
+
+
 class JournalPolicy(Part):
     """Which calls become entries, and when."""
 
@@ -128,6 +144,46 @@ class JournalPolicy(Part):
         default=timedelta(seconds=3),
         description="Wait after the end of the call for what comes late: recording, transfer.",
     )
+    subject: Text | None = Field(
+        default=None, description="The entry's subject, in place of the template's own text."
+    )
+    description: Annotated[str, StringConstraints(max_length=10_000)] | None = Field(
+        default=None, description="The entry's text, in place of the template's own."
+    )
+    recording: Text | None = Field(
+        default=None,
+        description="The recording's address, made of `{{.Recording}}`, the PBX's name for it, "
+        "and `{{.CallId}}`.",
+    )
+
+    @field_validator("subject", "description")
+    @classmethod
+    def texts_can_be_read(cls, text: str | None) -> str | None:
+        return _readable(text)
+
+    @field_validator("recording")
+    @classmethod
+    def recording_can_be_read(cls, text: str | None) -> str | None:
+        return _readable(text, known=RECORDING_VARIABLES)
+
+
+class ContactCreation(Part):
+    """Callers whom no CRM knows become contacts; without this part nobody does."""
+
+    module: Text = Field(description="The contact type that they become.")
+    directions: tuple[Direction, ...] = Field(
+        default=(Direction.INBOUND,), description="Calls whose outside party is added."
+    )
+    answered_only: bool = Field(
+        default=True, description="Not the callers whom nobody spoke to; off: they too."
+    )
+
+    @field_validator("directions")
+    @classmethod
+    def directions_lead_outside(cls, directions: tuple[Direction, ...]) -> tuple[Direction, ...]:
+        if Direction.INTERNAL in directions:
+            raise ValueError("nobody is added to a CRM for an internal call: inbound, outbound")
+        return directions
 
 
 class CrmConnection(Part):
@@ -146,8 +202,22 @@ class CrmConnection(Part):
     fresh: Duration = Field(
         default=timedelta(minutes=10), description="How long a found contact is believed."
     )
+    stale: Duration = Field(
+        default=timedelta(hours=24),
+        description="Until which age a found contact that is no longer fresh is given at once, "
+        "and asked for again behind it; also while the CRM is away. Not over `fresh`: never.",
+    )
     unknown: Duration = Field(
         default=timedelta(minutes=1), description="How long 'nobody knows this number' is believed."
+    )
+    choose: Choose = Field(
+        default=Choose.FIRST,
+        description="Which of several records with the number is the caller: `first` in the order "
+        "of the modules, `recent` the one changed last, `owner` the agent's own, `ask` the agent: "
+        "without an answer the call's entry is linked to none.",
+    )
+    create: ContactCreation | None = Field(
+        default=None, description="Whether unknown callers are added to this CRM; without it: no."
     )
     journal: JournalPolicy = JournalPolicy()
 
@@ -169,8 +239,13 @@ class Agent(Part):
     extension: Extension
     name: Text | None = None
     pbx: Name | None = Field(default=None, description="Needed where there are several.")
+    email: Annotated[str, StringConstraints(pattern=r"^[^@\s]{1,64}@[^@\s]{1,190}$")] | None = (
+        Field(default=None, description="By which the agent's user is found in each CRM.")
+    )
     users: dict[Name, Text] = Field(
-        default_factory=dict, description="CRM connection → the agent's user id there."
+        default_factory=dict,
+        description="CRM connection → the agent's user id there. Without it the user is found by "
+        "e-mail, else by the extension that the CRM has for a user.",
     )
 
 
@@ -222,10 +297,23 @@ class Site(Part):
     region: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")] | None = Field(
         default=None, description="Country whose national numbers are meant: GB, US, DE."
     )
+    zone: Text = Field(
+        default="UTC",
+        description="Time zone of the tenant (`Europe/Berlin`): where a CRM wants local times.",
+    )
     pbx: tuple[Pbx, ...] = ()
     crm: tuple[CrmConnection, ...] = ()
     agents: tuple[Agent, ...] = ()
     rules: tuple[RoutingRule, ...] = ()
+
+    @field_validator("zone")
+    @classmethod
+    def zone_is_a_zone(cls, zone: str) -> str:
+        try:
+            ZoneInfo(zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"{zone} is no time zone; say one such as Europe/Berlin") from None
+        return zone
 
     @field_validator("region")
     @classmethod

@@ -7,7 +7,10 @@ from typing import Any
 
 from shared.contracts.calls import CallStarted, Direction, Party
 from shared.contracts.contacts import ContactCard
+from shared.site.file import Surroundings
 
+#: For site files whose CRM stands on this machine.
+HERE = Surroundings(may_be_plain=lambda host: host == "127.0.0.1")
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 

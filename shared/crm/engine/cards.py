@@ -3,71 +3,182 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
+from yarl import URL
+
 from shared.contracts.contacts import ContactCard
-from shared.crm.engine.manifest import ContactType, Manifest, Request
-from shared.crm.engine.requests import render
+from shared.crm.engine.asking import CrmRequests
+from shared.crm.form.contacts import ContactType
+from shared.crm.form.manifest import Manifest
+from shared.crm.language.contexts import url_only_http
 from shared.crm.language.functions import plain_text
-from shared.crm.language.paths import at_path
+from shared.crm.language.paths import of_record
 from shared.crm.language.text import compile_text
+from shared.crm.language.url import compile_url
+from shared.errors import ContractError
 
 #: What a document store holds as a number.
 _INTEGER_BITS = 63
+#: Numbers of one record; a mapping gone wrong must not fill the cache.
+_MOST_PHONES = 50
+_LONGEST = 1000
 
 
 class CardMaker:
-    def __init__(
-        self, manifest: Manifest, *, connection: str, parameters: Mapping[str, str]
-    ) -> None:
+    def __init__(self, manifest: Manifest, requests: CrmRequests, *, connection: str) -> None:
         self._manifest = manifest
-        self._connection = connection
-        self._parameters = parameters
+        self._requests = requests
+        self.connection = connection
 
-    def card(self, record: Mapping[str, Any], module: str, fields: Sequence[str]) -> ContactCard:
-        """*fields*: those that were asked for by name, beside what a card shows."""
+    def card(
+        self, record: Any, module: str, fields: Sequence[str], variables: Mapping[str, Any]
+    ) -> ContactCard | None:
+        """
+        *fields*: those that were asked for by name, beside what a card shows; *variables* those of
+        the search. None for a record without an id.
+        """
         contact = self._manifest.contacts[module]
-        contact_id = plain_text(record.get(self._manifest.id_field))
-        phones = [plain_text(record.get(name)) for name in contact.phone_fields]
-        return ContactCard(
-            connection=self._connection,
+        contact_id = self._text(self._at(record, contact.map.id, variables, wrap=False))
+        if contact_id is None:
+            return None
+
+        def shown(path: str | None) -> str | None:
+            return self._text(self._at(record, path, variables)) if path else None
+
+        first, last = shown(contact.map.first_name), shown(contact.map.last_name)
+        company = shown(contact.map.company)
+        name = shown(contact.map.display_name) or " ".join(filter(None, (first, last)))
+        custom = {
+            name: self._plain(self._at(record, path, variables))
+            for name, path in contact.map.custom.items()
+        }
+        phones = contact.map.phones or contact.phone_fields
+        card = ContactCard(
+            connection=self.connection,
             module=module,
             contact_id=contact_id,
-            display_name=self._shown(record, contact.display_name) or contact_id,
-            company=self._shown(record, contact.company),
-            email=self._shown(record, contact.email),
-            owner_id=self._shown(record, contact.owner_id),
-            page_url=self._page(contact, module, contact_id),
-            phones=tuple(dict.fromkeys(phone for phone in phones if phone)),
-            fields={name: self._plain(at_path(record, name)) for name in fields},
+            display_name=name or company or contact_id,
+            company=company,
+            email=shown(contact.map.email),
+            owner_id=shown(contact.map.owner_id),
+            changed_at=_moment(shown(contact.map.changed_at)),
+            phones=tuple(
+                dict.fromkeys(
+                    text
+                    for path in phones
+                    for text in _texts(self._plain(self._at(record, path, variables)))
+                )
+            )[:_MOST_PHONES],
+            fields={
+                **custom,
+                **{name: self._plain(self._at(record, name, variables)) for name in fields},
+            },
         )
+        own = self._text(self._at(record, contact.map.page, variables, wrap=False))
+        page = url_only_http(own) if own else self.page(card)
+        return card.model_copy(update={"page_url": page})
 
-    def _shown(self, record: Mapping[str, Any], path: str | None) -> str | None:
+    def page(self, card: ContactCard) -> str | None:
+        """None where a part of the address is not known: a wrong link is worse than none."""
+        contact = self._manifest.contacts[card.module]
+        if contact.page_url is None:
+            return None
+        scope = self._requests.scope.having(card_variables(card, contact))
+        known = scope.all
+        template = compile_text(contact.page_url)
+        if not all(known.get(name) for name in template.names):
+            return None
+        try:
+            whole = compile_url(contact.page_url).text(
+                scope.variables, trusted=scope.own, maps=scope.maps
+            )
+            return url_only_http(str(URL(whole, encoded=True)))
+        except (ContractError, ValueError):
+            return None
+
+    def _at(
+        self, record: Any, path: str | None, variables: Mapping[str, Any], *, wrap: bool = True
+    ) -> Any:
         if path is None:
             return None
-        value = at_path(record, path)
-        if value is None and "." in path:
+        found = of_record(
+            record, self._requests.path(self._wrapped(path) if wrap else path, variables)
+        )
+        if found is None and "." in path and isinstance(record, Mapping):
             # A field that is an object in one API version is a text in another.
-            value = record.get(path.partition(".")[0])
-        return plain_text(self._plain(value)) or None
+            short = path.split(",", 1)[0].split(".", 1)[0]
+            value = of_record(record, self._wrapped(short)) if wrap else record.get(short)
+            return value if isinstance(value, str | int | float) else None
+        return found
+
+    def _wrapped(self, path: str) -> str:
+        pattern = self._manifest.field_path
+        if pattern == "{}":
+            return path.removeprefix("^")
+        parts = (part.strip() for part in path.split(","))
+        return ",".join(
+            part[1:] if part.startswith("^") else pattern.replace("{}", part) for part in parts
+        )
+
+    def _text(self, value: Any) -> str | None:
+        return plain_text(self._plain(value))[:_LONGEST].strip() or None
 
     def _plain(self, value: Any) -> Any:
         """A looked-up record stands for its name; what no store can hold becomes text."""
+        values = self._manifest.values
+        if value is False and values.false_is_empty:
+            return None
         if isinstance(value, Mapping):
-            return self._plain(value.get(self._manifest.value_in_object))
+            part = value.get(values.in_object) if values.in_object else None
+            return None if isinstance(part, Mapping) else self._plain(part)
         if isinstance(value, list):
+            if values.in_pair is not None and len(value) == 2 and isinstance(value[0], int):  # noqa: PLR2004  a pair
+                return self._plain(value[values.in_pair])
             return [self._plain(item) for item in value]
+        if isinstance(value, bool):
+            return value
         if isinstance(value, int) and value.bit_length() > _INTEGER_BITS:
             return str(value)
+        if isinstance(value, float):
+            # Of a kind that every store and JSON writer knows.
+            return float(value)
         return value
 
-    def _page(self, contact: ContactType, module: str, contact_id: str) -> str | None:
-        """None where a part of the address is not known: a wrong link is worse than none."""
-        if contact.page_url is None:
-            return None
-        variables = {"ContactId": contact_id, "Module": module}
-        known = {**self._parameters, **variables}
-        if not all(known.get(name) for name in compile_text(contact.page_url).names):
-            return None
-        request = Request(url=contact.page_url)
-        return str(render(request, variables, trusted=self._parameters, maps={}).url)
+
+def card_variables(card: ContactCard | None, contact: ContactType | None) -> dict[str, Any]:
+    """What texts may say of a contact; all there, so that none is left from before."""
+    if card is None:
+        names = ("ContactId", "Module", "ContactName", "Company")
+        return dict.fromkeys(names)
+    return {
+        **(contact.variables if contact is not None else {}),
+        **({name: card.fields.get(name) for name in contact.map.custom} if contact else {}),
+        "ContactId": card.contact_id,
+        "Module": card.module,
+        "ContactName": card.display_name,
+        "Company": card.company,
+        "Phone": card.phones[0] if card.phones else None,
+    }
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, list):
+        return [text for item in value for text in _texts(item)]
+    text = plain_text(value).strip()
+    return [text[:_LONGEST]] if text else []
+
+
+def _moment(text: str | None) -> datetime | None:
+    """ISO 8601, Unix seconds or milliseconds; without a zone it is taken for UTC."""
+    if text is None:
+        return None
+    try:
+        if text.isascii() and text.isdigit():
+            seconds = int(text[:14])
+            return datetime.fromtimestamp(seconds / (1000 if seconds > 10**11 else 1), UTC)
+        found = datetime.fromisoformat(text)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

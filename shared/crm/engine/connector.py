@@ -3,30 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
+import structlog
+
 from shared.contracts.contacts import ContactCard, CrmUser
-from shared.crm.engine.asking import CrmRequests, json_of
-from shared.crm.engine.cards import CardMaker
-from shared.crm.engine.manifest import ContactType, Manifest
-from shared.crm.language.contexts import SEARCH_ESCAPES
+from shared.crm.engine.asking import CrmRequests
+from shared.crm.engine.cards import CardMaker, card_variables
+from shared.crm.engine.changes import Change, HookReading, HookRequest, changes_of, read, verify
+from shared.crm.engine.entries import entry_variables
+from shared.crm.engine.pages import records_of
+from shared.crm.engine.searching import Searcher
+from shared.crm.form.changes import Hook
+from shared.crm.form.contacts import Users
+from shared.crm.form.journal import Journal, NeedsContact
+from shared.crm.form.manifest import Event, Manifest
 from shared.crm.language.functions import plain_text
-from shared.crm.language.paths import at_path
-from shared.crm.language.text import compile_text
-from shared.crm.port import JournalEntry, ModuleAnswer
-from shared.errors import MeshError, NeedsReconnect, OutOfTime, Rejected, Unavailable
-from shared.net.client import Answer
-from shared.phone import PhoneNumber, same_number, spellings
+from shared.crm.language.paths import of_record
+from shared.crm.port import JournalEntry, ModuleAnswer, NewContact, Priority
+from shared.errors import (
+    MeshError,
+    NeedsReconnect,
+    NotFound,
+    OutOfTime,
+    Rejected,
+    Unavailable,
+)
+from shared.phone import PhoneNumber
+
+log = structlog.get_logger(__name__)
 
 _CHECK_WITHIN = timedelta(seconds=10)
-#: Of a list; a CRM that always says there are more must not keep us for ever.
-_MOST_PAGES = 100
+#: Of one list; a CRM with more has other ways to be asked.
+_MOST_USERS = 10_000
+_NO = frozenset({"", "false", "0", "no", "n", "inactive"})
 
 
 class TemplateConnector:
-    """SearchesContacts, ListsUsers and JournalsCalls by a manifest."""
+    """SearchesContacts, ListsUsers, CreatesContacts and JournalsCalls by a manifest."""
 
     def __init__(
         self,
@@ -35,21 +51,26 @@ class TemplateConnector:
         *,
         connection: str,
         region: str | None,
-        parameters: Mapping[str, str],
         phone_formats: Sequence[str] = (),
     ) -> None:
         """*phone_formats* of the connection come before those of the template."""
         self.manifest = manifest
-        self._requests = requests
-        self._region = region
-        self._parameters = dict(parameters)
-        self._formats = tuple(phone_formats) or manifest.phone_formats
-        self._cards = CardMaker(manifest, connection=connection, parameters=parameters)
+        self.requests = requests
+        self._cards = CardMaker(manifest, requests, connection=connection)
+        self._searcher = Searcher(
+            manifest,
+            requests,
+            self._cards,
+            region=region,
+            formats=tuple(phone_formats) or manifest.phone_formats,
+        )
 
     async def check(self) -> None:
-        await self._requests.ask(self.manifest.check, {}, within=_CHECK_WITHIN)
+        await self.requests.ask(
+            self.manifest.check, {}, within=_CHECK_WITHIN, priority=Priority.SYNC
+        )
 
-    # -- searching ---------------------------------------------------------------------------
+    # -- contacts ----------------------------------------------------------------------------
 
     async def search(
         self,
@@ -59,19 +80,20 @@ class TemplateConnector:
         fields: Sequence[str],
         card: bool,
         within: timedelta,
+        priority: Priority = Priority.POP,
     ) -> list[ModuleAnswer]:
-        if unknown := sorted(set(modules) - set(self.manifest.contacts)):
-            raise Rejected(
-                f"template {self.manifest.name} has no contact type {', '.join(unknown)}"
-            )
+        self._check_modules(modules)
         refusals: list[MeshError] = []
 
         async def of_module(module: str) -> ModuleAnswer:
             try:
-                return await self._search_module(number, module, fields, card, within)
+                found = await self._searcher.of_module(
+                    number, module, fields=fields, card=card, within=within, priority=priority
+                )
             except (Rejected, NeedsReconnect) as error:
                 refusals.append(error)
                 return ModuleAnswer(module, refused=error.message)
+            return ModuleAnswer(module, found)
 
         wanted = modules or list(self.manifest.contacts)
         try:
@@ -84,58 +106,106 @@ class TemplateConnector:
             raise (
                 lost[0] if lost else Rejected("; ".join(f"{a.module}: {a.refused}" for a in found))
             )
+        best = next((answer.contacts[0] for answer in found if answer.contacts), None)
+        await self.requests.follow(
+            Event.SEARCH,
+            {"Number": number.key, **(self._about(best) if best is not None else {})},
+        )
         return found
 
-    async def _search_module(
-        self,
-        number: PhoneNumber,
-        module: str,
-        fields: Sequence[str],
-        card: bool,
-        within: timedelta,
-    ) -> ModuleAnswer:
-        """Several requests only where the CRM does not take all tests in one; a hit ends it."""
-        contact = self.manifest.contacts[module]
-        names = [self.manifest.id_field, *fields, *(contact.card_fields if card else ())]
-        asked = ",".join(dict.fromkeys(names))
-        for tests in self._tests(number, contact):
-            variables = {"Module": module, "Tests": tests, "Fields": asked}
-            answer = await self._requests.ask(
-                self.manifest.search.request, variables, within=within
+    def can_create(self, module: str) -> bool:
+        contact = self.manifest.contacts.get(module)
+        return contact is not None and contact.create is not None
+
+    async def create_contact(self, new: NewContact, *, within: timedelta) -> ContactCard:
+        self._check_modules([new.module])
+        contact = self.manifest.contacts[new.module]
+        if contact.create is None:
+            raise Rejected(
+                f"template {self.manifest.name} cannot create {new.module}; it can create: "
+                f"{', '.join(name for name in self.manifest.contacts if self.can_create(name))}"
             )
-            records = self._records(answer, self.manifest.search.records)
-            cards = [self._cards.card(record, module, fields) for record in records]
-            if kept := tuple(card for card in cards if self._has(card, number)):
-                return ModuleAnswer(module, kept)
-        return ModuleAnswer(module)
-
-    def _tests(self, number: PhoneNumber, contact: ContactType) -> Iterator[str]:
-        """Every field with every spelling, as many as the CRM takes in one request."""
-        search = self.manifest.search
-        escape = SEARCH_ESCAPES[search.escape]
-        test = compile_text(search.test)
-        forms = spellings(number, self._formats)
-        at_once = max(1, search.max_tests // len(contact.phone_fields))
-        for first in range(0, len(forms), at_once):
-            yield search.join.join(
-                test.text({"Field": field, "Phone": escape(form)})
-                for field in contact.phone_fields
-                for form in forms[first : first + at_once]
-            )
-
-    def _records(self, answer: Answer, path: str) -> list[Mapping[str, Any]]:
-        if self._requests.is_empty(answer):
-            return []
-        found = at_path(json_of(answer), path)
-        if not isinstance(found, list):
-            raise Unavailable("the CRM's answer has no list of records where the template says")
-        return [record for record in found if isinstance(record, Mapping)]
-
-    def _has(self, card: ContactCard, number: PhoneNumber) -> bool:
-        """A search by text finds too much; a card that shows numbers must show this one."""
-        return not card.phones or any(
-            same_number(phone, number.raw, self._region) for phone in card.phones
+        name = (new.display_name or "").strip() or new.number.key
+        first, _, last = name.rpartition(" ")
+        variables: dict[str, Any] = {
+            **contact.variables,
+            "Module": new.module,
+            "FirstName": first or None,
+            "LastName": last,
+            "DisplayName": name,
+            "Phone": new.number.key,
+            "Number": new.number.key,
+            "Owner": new.owner_id,
+            "Company": None,
+            "Email": None,
+        }
+        variables = await self.requests.run(
+            contact.create.before, variables, within=within, priority=Priority.POP
         )
+        reply = await self.requests.ask(
+            contact.create.request, variables, within=within, priority=Priority.POP
+        )
+        if reply is None:
+            raise Rejected("the template makes no request for a new contact")
+        contact_id = plain_text(self.requests.at(reply.value, contact.create.contact_id, variables))
+        if not contact_id:
+            raise Unavailable("the CRM took the contact and did not say its id")
+        card = ContactCard(
+            connection=self._cards.connection,
+            module=new.module,
+            contact_id=contact_id,
+            display_name=name,
+            owner_id=new.owner_id,
+            phones=(new.number.key,),
+        )
+        await self.requests.follow(Event.CREATE, {**variables, **self._about(card)})
+        return card.model_copy(update={"page_url": self._cards.page(card)})
+
+    def _check_modules(self, modules: Sequence[str]) -> None:
+        if unknown := sorted(set(modules) - set(self.manifest.contacts)):
+            raise Rejected(
+                f"template {self.manifest.name} has no contact type {', '.join(unknown)}; it has: "
+                f"{', '.join(self.manifest.contacts)}"
+            )
+
+    def _about(self, card: ContactCard | None) -> dict[str, Any]:
+        contact = self.manifest.contacts.get(card.module) if card is not None else None
+        return card_variables(card, contact)
+
+    # -- changes -----------------------------------------------------------------------------
+
+    def verify_hook(self, request: HookRequest, *, now: datetime) -> None:
+        """Raises: Unauthenticated; NotFound for a template without a hook."""
+        verify(self._hook(), request, self.requests.scope, now=now)
+
+    def read_hook(self, body: bytes) -> HookReading:
+        """Raises: ContractError for what cannot be read, NotFound as above."""
+        return read(self._hook(), body)
+
+    async def poll_changes(self, since: datetime, *, within: timedelta) -> list[Change]:
+        """What changed after *since*; empty where the CRM is not asked. Raises: MeshError."""
+        poll = self.manifest.changes.poll if self.manifest.changes else None
+        if poll is None:
+            return []
+        found: list[Change] = []
+        variables = {"Since": since}
+        async for record in records_of(
+            self.requests,
+            poll.request,
+            poll.pages,
+            records=poll.records,
+            variables=variables,
+            within=within,
+            priority=Priority.SYNC,
+        ):
+            found += changes_of(poll.map, record, lambda path: self.requests.path(path, variables))
+        return list(dict.fromkeys(found))
+
+    def _hook(self) -> Hook:
+        hook = self.manifest.changes.hook if self.manifest.changes else None
+        if hook is None:
+            raise NotFound(f"{self.manifest.title} sends no hooks: its template has none")
+        return hook
 
     # -- users -------------------------------------------------------------------------------
 
@@ -143,85 +213,138 @@ class TemplateConnector:
         users = self.manifest.users
         if users is None:
             return ()
-        found: list[CrmUser] = []
-        for page in range(1, _MOST_PAGES + 1):
-            answer = await self._requests.ask(users.request, {"Page": page}, within=within)
-            found += (
-                CrmUser(
-                    user_id=plain_text(at_path(record, users.user_id)),
-                    display_name=plain_text(at_path(record, users.display_name)),
-                    email=plain_text(at_path(record, users.email)) or None if users.email else None,
-                )
-                for record in self._records(answer, users.records)
-            )
-            if not users.more or self._requests.is_empty(answer):
+        found: dict[str, CrmUser] = {}
+        async for record in records_of(
+            self.requests,
+            users.request,
+            users.pages,
+            records=users.records,
+            variables={},
+            within=within,
+            priority=Priority.SYNC,
+        ):
+            if (user := self._user(users, record)) is not None:
+                found.setdefault(user.user_id, user)
+            if len(found) >= _MOST_USERS:
+                log.warning("users_cut_off", template=self.manifest.name, users=len(found))
                 break
-            if at_path(json_of(answer), users.more) is not True:
-                break
-        return tuple(found)
+        await self.requests.follow(Event.USERS, {})
+        return tuple(found.values())
+
+    def _user(self, users: Users, record: Any) -> CrmUser | None:
+        def shown(path: str | None) -> str | None:
+            if path is None:
+                return None
+            value = of_record(record, self.requests.path(path, {}))
+            if value is False and self.manifest.values.false_is_empty:
+                return None
+            return plain_text(value).strip()[:200] or None
+
+        user_id = shown(users.user_id)
+        if user_id is None:
+            return None
+        if users.active is not None and (shown(users.active) or "").lower() in _NO:
+            return None
+        full = " ".join(filter(None, (shown(users.first_name), shown(users.last_name))))
+        extension = shown(users.extension)
+        return CrmUser(
+            user_id=user_id,
+            display_name=shown(users.display_name) or full or user_id,
+            email=shown(users.email),
+            extension=extension if extension and _is_extension(extension) else None,
+        )
 
     # -- journaling --------------------------------------------------------------------------
 
     @property
     def settle(self) -> timedelta:
         journal = self.manifest.journal
-        return journal.find.settle if journal else timedelta(0)
+        return journal.find.settle if journal and journal.find else timedelta(0)
 
     async def write_entry(self, entry: JournalEntry, *, within: timedelta) -> str:
-        journal = self.manifest.journal
-        if journal is None:
-            raise Rejected(f"template {self.manifest.name} has no call journal")
+        journal = self._journal()
+        if journal.contact is NeedsContact.YES and entry.contact is None:
+            raise Rejected(
+                f"{self.manifest.title} takes entries of known contacts only, and it does not know "
+                "this caller"
+            )
         contact = self.manifest.contacts.get(entry.contact.module) if entry.contact else None
-        answer = await self._requests.ask(
-            journal.create,
-            self._entry_variables(entry),
-            within=within,
-            merge=(journal.record, contact.journal if contact else {}),
+        variables = await self.requests.run(
+            journal.before, self._entry_variables(entry), within=within, priority=Priority.JOURNAL
         )
-        reply = json_of(answer)
-        verdict = plain_text(at_path(reply, journal.accepted))
-        if verdict not in journal.accepted_values:
-            raise Rejected(f"the CRM did not take the entry: {verdict or 'it does not say why'}")
-        entry_id = plain_text(at_path(reply, journal.entry_id))
+        reply = await self.requests.ask(
+            journal.create,
+            variables,
+            within=within,
+            priority=Priority.JOURNAL,
+            merge=(journal.record, contact.journal) if contact and contact.journal else None,
+        )
+        if reply is None:
+            raise Rejected("the template makes no request for this call")
+        if journal.accepted is not None:
+            verdict = plain_text(self.requests.at(reply.value, journal.accepted, variables))
+            if verdict not in journal.accepted_values:
+                raise Rejected(
+                    f"the CRM did not take the entry: {verdict or 'it does not say why'}"
+                )
+        entry_id = plain_text(self.requests.at(reply.value, journal.entry_id, variables))
         if not entry_id:
-            raise Unavailable("the CRM took the entry and did not say its id")
+            if not journal.idempotent:
+                raise Unavailable("the CRM took the entry and did not say its id")
+            entry_id = entry.reference
+        await self._complete(journal, {**variables, "EntryId": entry_id}, within)
         return entry_id
 
     async def find_entry(self, entry: JournalEntry, *, within: timedelta) -> str | None:
-        journal = self.manifest.journal
-        if journal is None:
+        journal = self._journal()
+        if journal.find is None:
             return None
-        escape = SEARCH_ESCAPES[self.manifest.search.escape]
-        variables = {
-            name: escape(value) if isinstance(value, str) else value
-            for name, value in self._entry_variables(entry).items()
-        }
-        answer = await self._requests.ask(journal.find.request, variables, within=within)
-        if self._requests.is_empty(answer):
-            return None
-        return plain_text(at_path(json_of(answer), journal.find.entry_id)) or None
+        variables = self._entry_variables(entry)
+        find = journal.find
+        if find.pages is None:
+            reply = await self.requests.ask(
+                find.request, variables, within=within, priority=Priority.JOURNAL, searching=True
+            )
+            if reply is None or reply.nothing:
+                return None
+            return plain_text(self.requests.at(reply.value, find.entry_id, variables)) or None
+        async for record in records_of(
+            self.requests,
+            find.request,
+            find.pages,
+            records="",
+            variables=variables,
+            within=within,
+            priority=Priority.JOURNAL,
+        ):
+            found = of_record(record, self.requests.path(find.entry_id, variables))
+            if entry_id := plain_text(found):
+                return entry_id
+        return None
+
+    async def _complete(
+        self, journal: Journal, variables: Mapping[str, Any], within: timedelta
+    ) -> None:
+        """The entry is there: what completes it is tried, and must not have it written again."""
+        try:
+            done = await self.requests.run(
+                journal.after, variables, within=within, priority=Priority.JOURNAL
+            )
+        except MeshError as error:
+            log.warning("entry_not_completed", error=error.message)
+            return
+        await self.requests.follow(Event.JOURNAL, done)
+
+    def _journal(self) -> Journal:
+        if self.manifest.journal is None:
+            raise Rejected(f"template {self.manifest.name} has no call journal")
+        return self.manifest.journal
 
     def _entry_variables(self, entry: JournalEntry) -> dict[str, Any]:
-        variables: dict[str, Any] = {
-            "Reference": entry.reference,
-            "Kind": f"{entry.direction} {entry.disposition}",
-            "StartedAt": entry.started_at,
-            "EndedAt": entry.ended_at,
-            "TalkTime": entry.talk_time,
-            "WaitTime": entry.wait_time,
-            "Number": entry.number,
-            "Dialled": entry.dialled,
-            "Agent": entry.extension,
-            "AgentName": entry.agent_name,
-            "Owner": entry.owner_id,
-            "Recording": entry.recording,
-            "ContactId": entry.contact.contact_id if entry.contact else None,
-            "Module": entry.contact.module if entry.contact else None,
-        }
-        if (journal := self.manifest.journal) is not None:
-            for name, text in (("Subject", journal.subject), ("Description", journal.description)):
-                words = compile_text(text).text(
-                    {**self._parameters, **variables}, maps=self.manifest.maps
-                )
-                variables[name] = " ".join(words.split())
-        return variables
+        return entry_variables(
+            entry, self._journal(), self.requests.scope, self._about(entry.contact)
+        )
+
+
+def _is_extension(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 10  # noqa: PLR2004  an extension

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from shared.crm.language.text import compile_text
-from shared.crm.registry import parameters_of, template
+from shared.crm.registry import parameters_of, shipped
 
-ZOHO = template("zoho")
+ZOHO = shipped("zoho")
 
 
 @pytest.mark.parametrize(

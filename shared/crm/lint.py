@@ -1,0 +1,223 @@
+"""What is allowed in a template and will not do what its author means. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from shared.crm.form.manifest import Manifest
+from shared.crm.form.requests import PAGE_VARIABLES, PageKind, Pages, Request
+from shared.crm.language.text import compile_text
+
+#: A value between quotes or behind an operator, inside a longer text: somebody's query language.
+_IN_QUERY = re.compile(r"""['"][^'"{}]*\{\{|(?:=|:|\beq|\blike|\bcontains)\s*\{\{""", re.IGNORECASE)
+#: What looks like a key and is written into the template: long, with letters and digits.
+_KEY = re.compile(r"(?=[A-Za-z0-9_-]*[0-9])(?=[A-Za-z0-9_-]*[A-Za-z])[A-Za-z0-9_-]{32,}")
+_OUTSIDE = frozenset(
+    {
+        "Phone",
+        "Number",
+        "Reference",
+        "Subject",
+        "Description",
+        "DisplayName",
+        "FirstName",
+        "LastName",
+    }
+)
+
+
+class Level(StrEnum):
+    #: It cannot work as it stands.
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """*path*: where in the file; *what* says what to change."""
+
+    level: Level
+    path: tuple[str | int, ...]
+    what: str
+
+
+def lint(manifest: Manifest) -> list[Finding]:
+    """In the order of the form."""
+    return [
+        *_unused(manifest),
+        *_searches(manifest),
+        *_contacts(manifest),
+        *_users(manifest),
+        *_journal(manifest),
+        *_places(manifest),
+    ]
+
+
+def _error(at: str, what: str) -> Finding:
+    return Finding(Level.ERROR, _path(at), what)
+
+
+def _warning(at: str, what: str) -> Finding:
+    return Finding(Level.WARNING, _path(at), what)
+
+
+def _path(at: str) -> tuple[str | int, ...]:
+    return tuple(int(part) if part.isdigit() else part for part in at.split("."))
+
+
+def _names(texts: Iterable[str]) -> set[str]:
+    return {name for text in texts if "{{" in text for name in compile_text(text).names}
+
+
+def _used_by(request: Request) -> set[str]:
+    return _names(text for _, text in request.texts(""))
+
+
+def _unused(manifest: Manifest) -> Iterator[Finding]:
+    used = _names(text for _, _, text in manifest.texts())
+    # The grants of OAuth 2 and the checks of hooks take these by their names.
+    if manifest.auth.oauth2 is not None:
+        used |= {"client_id", "client_secret", "username", "password", "refresh_token"}
+    if manifest.changes and manifest.changes.hook:
+        used.add(manifest.changes.hook.check.secret or "")
+    for kind in ("parameters", "credentials"):
+        for place, field in enumerate(getattr(manifest, kind)):
+            if field.name not in used:
+                yield _warning(f"{kind}.{place}", f"{field.name} is asked for and used nowhere")
+    for name in sorted(set(manifest.maps) - _maps_used(manifest)):
+        yield _warning(f"maps.{name}", "this map is used nowhere")
+
+
+def _maps_used(manifest: Manifest) -> set[str]:
+    texts = (text for _, _, text in manifest.texts() if "{{" in text)
+    return {name for text in texts for name in compile_text(text).maps_used}
+
+
+def _searches(manifest: Manifest) -> Iterator[Finding]:
+    places = [(f"search.{place}", search) for place, search in enumerate(manifest.search)]
+    for name, contact in manifest.contacts.items():
+        places += [
+            (f"contacts.{name}.search.{place}", search)
+            for place, search in enumerate(contact.search)
+        ]
+    for at, search in places:
+        used = _used_by(search.request)
+        if not used & {"Phone", "Phones", "Tests", "Number"}:
+            yield _error(
+                f"{at}.request",
+                "the request does not say which number: use Phone, Phones or Tests",
+            )
+        if search.test is not None and "Tests" not in used:
+            yield _error(f"{at}.test", "the request does not use Tests: the test is never sent")
+        if search.test is None and "Tests" in used:
+            yield _error(f"{at}.request", "the request uses Tests: say one test as `test`")
+
+
+def _contacts(manifest: Manifest) -> Iterator[Finding]:
+    for name, contact in manifest.contacts.items():
+        at = f"contacts.{name}"
+        if not (contact.phone_fields or contact.map.phones):
+            yield _error(
+                at,
+                "no number is read out of a record: map at least one (`phone_fields` or "
+                "`map.phones`), or who was found cannot be checked against who calls",
+            )
+        named = contact.map.display_name or contact.map.first_name or contact.map.last_name
+        if not (named or contact.map.company):
+            yield _warning(at, "a card shows the id only: map display_name, first or last name")
+        if contact.page_url is None and contact.map.page is None:
+            yield _warning(at, "a card has no link: say page_url or map.page")
+
+
+def _users(manifest: Manifest) -> Iterator[Finding]:
+    if manifest.users is None:
+        yield _warning("template", "no `users`: agents have to be matched to the CRM's users by id")
+        return
+    if manifest.users.email is None and manifest.users.extension is None:
+        yield _warning("users", "without email or extension agents cannot be matched by themselves")
+    yield from _pages("users", manifest.users.request, manifest.users.pages)
+
+
+def _pages(at: str, request: Request, pages: Pages | None) -> Iterator[Finding]:
+    used = _used_by(request)
+    if pages is None:
+        if reached := used & PAGE_VARIABLES:
+            yield _error(at, f"the request uses {', '.join(sorted(reached))} and has no `pages`")
+        return
+    needed = {
+        PageKind.PAGE: "Page",
+        PageKind.OFFSET: "Offset",
+        PageKind.CURSOR: "Cursor",
+    }.get(pages.kind)
+    if needed is not None and needed not in used:
+        yield _error(
+            f"{at}.pages",
+            f"pages after the first are never reached: the request does not use {needed}",
+        )
+
+
+def _journal(manifest: Manifest) -> Iterator[Finding]:
+    journal = manifest.journal
+    if journal is None:
+        yield _warning("template", "no `journal`: calls are not logged in this CRM")
+        return
+    texts = [text for _, text in journal.create.texts("")]
+    known = _names([*texts, *(text for _, text in journal.texts(""))])
+    if "Reference" not in known and "CallId" not in known:
+        yield _error(
+            "journal",
+            "the entry does not hold the call's Reference: after a lost answer it cannot be known "
+            "again",
+        )
+    if journal.find is not None:
+        asked = _used_by(journal.find.request) | _names([journal.find.entry_id])
+        if not asked & {"Reference", "CallId", "Subject", "Description"}:
+            yield _error("journal.find", "it does not ask for the Reference of the call")
+        yield from _pages("journal.find", journal.find.request, journal.find.pages)
+    if journal.idempotent and journal.find is None:
+        yield _warning(
+            "journal.idempotent",
+            "be sure that the CRM refuses a repeat by the Reference, or calls may be logged twice",
+        )
+
+
+def _places(manifest: Manifest) -> Iterator[Finding]:
+    """Values in a query language that nobody escapes; addresses and keys that stand there."""
+    for request, at in _requests(manifest):
+        if request.language == "none":
+            for place, text in request.texts(at):
+                if ".query." in place and _IN_QUERY.search(text) and _names([text]) & _OUTSIDE:
+                    yield _warning(
+                        place,
+                        "a value stands inside a query and is not escaped for it: say `language`",
+                    )
+        if request.url.startswith("http://"):
+            yield _warning(f"{at}.url", "plain http: keys and customers' data can be read by all")
+        for place, text in request.texts(at):
+            if ".headers." in place and "{{" not in text and _looks_like_a_key(text):
+                yield _error(place, "this looks like a secret: make it a credential")
+
+
+def _looks_like_a_key(text: str) -> bool:
+    return _KEY.search(text) is not None
+
+
+def _requests(manifest: Manifest) -> Iterator[tuple[Request, str]]:
+    yield manifest.check, "check"
+    for place, search in enumerate(manifest.search):
+        # Its `test` is escaped by the request's language as well.
+        yield search.request, f"search.{place}.request"
+    for name, contact in manifest.contacts.items():
+        for place, search in enumerate(contact.search):
+            yield search.request, f"contacts.{name}.search.{place}.request"
+        if contact.create is not None:
+            yield contact.create.request, f"contacts.{name}.create.request"
+    if manifest.users is not None:
+        yield manifest.users.request, "users.request"
+    if manifest.journal is not None:
+        yield manifest.journal.create, "journal.create"
+        if manifest.journal.find is not None:
+            yield manifest.journal.find.request, "journal.find.request"
