@@ -73,7 +73,7 @@ class CardMaker:
             )[:_MOST_PHONES],
             fields={
                 **custom,
-                **{name: self._plain(self._at(record, name, variables)) for name in fields},
+                **{name: self._named(record, name, contact, variables) for name in fields},
             },
         )
         own = self._text(self._at(record, contact.map.page, variables, wrap=False))
@@ -97,6 +97,15 @@ class CardMaker:
             return url_only_http(str(URL(whole, encoded=True)))
         except (ContractError, ValueError):
             return None
+
+    def _named(
+        self, record: Any, name: str, contact: ContactType, variables: Mapping[str, Any]
+    ) -> Any:
+        """A field by the name that a rule gives it."""
+        found = self._at(record, name, variables)
+        if found is None and contact.map.field is not None:
+            found = self._at(record, contact.map.field, {**variables, "Field": name}, wrap=False)
+        return self._plain(found)
 
     def _at(
         self, record: Any, path: str | None, variables: Mapping[str, Any], *, wrap: bool = True

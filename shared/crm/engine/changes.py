@@ -14,7 +14,15 @@ from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict
 
-from shared.crm.form.changes import ChangeMap, CheckKind, DigestForm, Hook, HookCheck, HookFormat
+from shared.crm.form.changes import (
+    ChangeMap,
+    CheckKind,
+    DigestForm,
+    Hook,
+    HookCheck,
+    HookFormat,
+    SecretForm,
+)
 from shared.crm.language.functions import plain_text
 from shared.crm.language.jsontext import read_json
 from shared.crm.language.paths import at_path, list_at, of_record
@@ -74,7 +82,7 @@ def verify(hook: Hook, request: HookRequest, scope: Scope, *, now: datetime) -> 
     if check.timestamp_header is not None:
         _is_fresh(timestamp, check.tolerance, now)
     text = _signed_text(check, request, scope, timestamp)
-    mac = hmac.new(secret.encode(), text, str(check.digest)).digest()
+    mac = hmac.new(_key(check, secret), text, str(check.digest)).digest()
     hexed = check.form is DigestForm.HEX
     wanted = mac.hex() if hexed else base64.b64encode(mac).decode()
     offered = given.removeprefix(check.prefix)
@@ -141,6 +149,22 @@ def _with_lists(value: Any) -> Any:
     if filled and all(key.isascii() and key.isdigit() for key in filled):
         return [filled[key] for key in sorted(filled, key=int)]
     return filled
+
+
+def _key(check: HookCheck, secret: str) -> bytes:
+    try:
+        match check.secret_form:
+            case SecretForm.TEXT:
+                return secret.encode()
+            case SecretForm.HEX:
+                return bytes.fromhex(secret)
+            case SecretForm.BASE64:
+                return base64.b64decode(secret, validate=True)
+    except ValueError:
+        raise Unauthenticated(
+            f"the credential {check.secret} is not written as {check.secret_form}: the hook cannot "
+            "be checked"
+        ) from None
 
 
 def _given(hook: Hook, request: HookRequest) -> str:

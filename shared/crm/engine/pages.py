@@ -12,9 +12,9 @@ from yarl import URL
 from shared.crm.engine.asking import CrmRequests, Reply
 from shared.crm.form.requests import PageKind, Pages, Request
 from shared.crm.language.functions import plain_text
-from shared.crm.language.paths import list_at
+from shared.crm.language.paths import is_there, list_at
 from shared.crm.port import Priority
-from shared.errors import Rejected
+from shared.errors import Rejected, Unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +54,22 @@ async def records_of(
         )
         if reply is None or reply.nothing:
             return
-        found = list_at(reply.value, requests.path(records, variables))
+        found = records_in(reply.value, requests.path(records, variables))
         for record in found:
             yield record
         asked, seen = asked + 1, seen + len(found)
         if pages is None or asked >= pages.most or not found:
             return
         step = _next(requests, pages, reply, step, count=len(found), seen=seen)
+
+
+def records_in(value: Any, path: str, *, absent_is_nobody: bool = False) -> list[Any]:
+    """Raises: Unavailable: an answer without what it should hold must not mean "nobody"."""
+    if not absent_is_nobody and not is_there(value, path):
+        raise Unavailable(
+            f"the CRM's answer has nothing at {path}, where its template says that records are"
+        )
+    return list_at(value, path)
 
 
 def _first(pages: Pages | None) -> dict[str, Any]:

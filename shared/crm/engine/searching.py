@@ -10,12 +10,12 @@ from typing import Any
 from shared.contracts.contacts import ContactCard
 from shared.crm.engine.asking import CrmRequests
 from shared.crm.engine.cards import CardMaker
+from shared.crm.engine.pages import records_in
 from shared.crm.form.contacts import ContactType, Search
 from shared.crm.form.manifest import Manifest
 from shared.crm.language.contexts import SEARCH_ESCAPES
 from shared.crm.language.functions import plain_text
 from shared.crm.language.jsonbody import fill
-from shared.crm.language.paths import list_at
 from shared.crm.language.text import Fragment, compile_text
 from shared.crm.port import Priority
 from shared.phone import PhoneNumber, same_number, spellings
@@ -191,7 +191,10 @@ class Searcher:
             return []
         path = self._requests.path(search.records, variables)
         found: list[tuple[Any, Mapping[str, Any]]] = [
-            (record, variables) for record in list_at(reply.value, path)[:_MOST_RECORDS]
+            (record, variables)
+            for record in records_in(reply.value, path, absent_is_nobody=search.absent_is_nobody)[
+                :_MOST_RECORDS
+            ]
         ]
         for then in search.then:
             later: list[tuple[Any, Mapping[str, Any]]] = []
@@ -209,7 +212,9 @@ class Searcher:
                 path = self._requests.path(then.records, more)
                 later += [
                     (_merged(record, new) if then.merge else new, more)
-                    for new in list_at(reply.value, path)[:_MOST_RECORDS]
+                    for new in records_in(
+                        reply.value, path, absent_is_nobody=then.absent_is_nobody
+                    )[:_MOST_RECORDS]
                 ]
             found = later[:_MOST_RECORDS]
         return found

@@ -36,11 +36,21 @@ class DigestForm(StrEnum):
     BASE64 = "base64"
 
 
+class SecretForm(StrEnum):
+    TEXT = "text"
+    #: Two digits a byte: the key of the HMAC is what they say.
+    HEX = "hex"
+    BASE64 = "base64"
+
+
 class HookCheck(Strict):
     """Beside the API key in the hook's URL, which is always needed."""
 
     kind: CheckKind = CheckKind.KEY
     secret: ParameterName | None = Field(default=None, description="The credential's name.")
+    secret_form: SecretForm = Field(
+        default=SecretForm.TEXT, description="How the credential writes the key of an HMAC."
+    )
     header: HeaderName | None = None
     query: str | None = Field(default=None, description="Where the token is a query parameter.")
     path: Path | None = Field(default=None, description="Where it is in the body.")

@@ -38,6 +38,7 @@ class Then(Strict):
     )
     request: Request
     records: Path = ""
+    absent_is_nobody: bool = False
     merge: bool = Field(
         default=False, description="The fields of the record before are kept under the new ones."
     )
@@ -62,6 +63,10 @@ class Search(Strict):
     formats: tuple[str, ...] = Field(default=(), description="Instead of `phone_formats`.")
     fields: tuple[str, ...] = Field(default=(), description="Instead of `phone_fields`.")
     records: Path = Field(default="", description="Path to the records in the answer.")
+    absent_is_nobody: bool = Field(
+        default=False,
+        description="Nothing at `records` means that nobody was found; else that is a fault.",
+    )
     then: tuple[Then, ...] = Field(default=(), max_length=10)
     at_once: bool = Field(
         default=False, description="Its requests go out together, not one after the other."
@@ -105,6 +110,11 @@ class Mapping(Strict):
     )
     page: Path | None = Field(
         default=None, description="The address of its page, where it has one."
+    )
+    field: Path | None = Field(
+        default=None,
+        description="How a field that a rule names is found where it is in a list: "
+        '`custom.#(name=="{{.Field}}").value`; asked where the field itself is not there.',
     )
     custom: dict[VariableName, Path] = Field(
         default_factory=dict,

@@ -74,6 +74,11 @@ def list_at(value: Any, path: str) -> list[Any]:
     return list(found) if isinstance(found, (list, tuple)) else []
 
 
+def is_there(value: Any, path: str) -> bool:
+    """Whether the path leads to something, be it null; an empty path always does."""
+    return not path or any(way.find(value) is not MISSING for way in _ways(path))
+
+
 def split_at_first_array(path: str) -> tuple[str, str] | None:
     """
     The path of a list and, for of_record, of what is wanted in each of its elements:
