@@ -8,7 +8,7 @@ CODE   := shared services tests
 JOBS   ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); [ "$$cores" -gt 4 ] && echo "$$cores" || echo 4)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo mesh test lint fmt types imports bench contracts up down lock clean
+.PHONY: help setup run demo mesh test real lint fmt types imports bench contracts up down lock clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,20 @@ down: ## Stop the containers; data stays in their volumes
 test: setup ## Run every test lane, with real RabbitMQ and MongoDB
 	$(BIN)/python -m shared.testing.backends $(BIN)/pytest -n $(JOBS) --dist loadscope
 
+tests/real/tools/node_modules/.built: tests/real/tools/package-lock.json
+	@deploy/scripts/ensure-tools.sh npm
+	npm ci --prefix tests/real/tools --no-audit --no-fund --ignore-scripts --silent
+	npm rebuild --prefix tests/real/tools --build-from-source --silent argon2 isolated-vm sqlite3
+	@touch $@
+
+$(VENV)/tryton/.installed: tests/real/tryton.txt | $(VENV)/bin/python
+	@deploy/scripts/make-venv.sh "$(PYTHON)" $(VENV)/tryton
+	$(VENV)/tryton/bin/pip install --quiet --require-hashes --requirement tests/real/tryton.txt
+	@touch $@
+
+real: setup tests/real/tools/node_modules/.built $(VENV)/tryton/.installed ## Run templates against real CRMs: Directus, Tryton (builds them first, minutes)
+	$(BIN)/pytest tests/real
+
 lint: setup types imports ## Check style, types, imports and that generated files are current
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
@@ -85,4 +99,4 @@ lock: $(VENV)/.dev ## Make the lock files again from pyproject.toml
 	deploy/scripts/lock.sh $(BIN)/uv
 
 clean: ## Remove what the targets made; the next one sets up again
-	rm -rf $(VENV) tests/tools/node_modules .mypy_cache .ruff_cache .import_linter_cache dist
+	rm -rf $(VENV) tests/tools/node_modules tests/real/tools/node_modules .mypy_cache .ruff_cache .import_linter_cache dist

@@ -11,10 +11,12 @@ import yaml
 from typer.main import get_group
 
 from services.catalog import CATALOG, operations, settings_classes
+from services.cli.catalogue import templates_page
 from services.cli.console import out
 from services.cli.pages import commands_page, hooks_page, metrics_page
 from shared.contracts.asyncapi import build as build_asyncapi
-from shared.crm.engine.manifest import Manifest
+from shared.crm.form.manifest import Manifest
+from shared.crm.registry import shipped, shipped_names
 from shared.errors import BadSetting
 from shared.http.openapi import build as build_openapi
 from shared.runtime.reference import env_example, settings_page
@@ -60,6 +62,7 @@ def generated() -> dict[Path, str]:
         REFERENCE / "settings.md": settings_page(settings_classes()),
         REFERENCE / "metrics.md": metrics_page(),
         REFERENCE / "hooks.md": hooks_page(),
+        REFERENCE / "templates.md": templates_page(shipped(name) for name in shipped_names()),
         REFERENCE / "cli.md": commands_page(get_group(app)),
         Path(".env.example"): env_example(settings_classes()),
     }

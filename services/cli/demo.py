@@ -43,7 +43,7 @@ from shared.sandbox.pbx import SandboxPbx
 from shared.sandbox.site import PBX, TENANT, site_file
 from shared.site.apply import carry_out, plan
 from shared.site.documents import SITES
-from shared.site.file import read_site_file
+from shared.site.file import Surroundings, read_site_file
 from shared.site.models import Sealing
 
 KEY_NAME = "demo"
@@ -118,7 +118,8 @@ async def _demo(*, serve: bool, folder: Path, speed: float) -> int:
 async def prepare(platform: Platform, text: str) -> SecretStr:
     """Apply the demo's site and issue its API key."""
     sealing = Sealing(platform.secrets, {}, Path())
-    sites = read_site_file(text, source="demo", sealing=sealing)
+    around = Surroundings(platform.templates, platform.http.may_be_plain)
+    sites = read_site_file(text, source="demo", sealing=sealing, around=around)
     stored = platform.store.collection(SITES)
     wanted = await plan(
         sites, stored, secrets=platform.secrets, clock=platform.clock, by="demo", prune=True

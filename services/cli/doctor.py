@@ -12,11 +12,12 @@ from services.catalog import consumers
 from services.cli.console import out, read_environment, run_async
 from shared.clock import Clock
 from shared.crm.connections import CrmConnections
+from shared.crm.users import unmatched
 from shared.errors import MeshError
 from shared.pbx.asterisk.ami_client import AmiAddress, ami_session
 from shared.runtime.platform import open_platform
 from shared.runtime.service import Platform
-from shared.site.accounts import account_of
+from shared.site.accounts import account_of, seats_of
 from shared.site.models import AsteriskPbx, Site
 
 _WITHIN = timedelta(seconds=10)
@@ -125,15 +126,15 @@ async def _crms(site: Site, connections: CrmConnections) -> AsyncIterator[Findin
         try:
             connector = connections.connector(account_of(site, crm))
             await connector.check()
-            users = {user.user_id for user in await connector.list_users(within=_WITHIN)}
+            users = await connector.list_users(within=_WITHIN)
         except MeshError as error:
             yield Finding(what, error.message)
             continue
         yield Finding(what)
-        for agent in site.agents:
-            user = agent.users.get(crm.name)
-            if users and user is not None and user not in users:
-                yield Finding(
-                    f"{site.tenant}: agent {agent.extension}",
-                    f"{crm.name} has no active user {user}; correct `users` in the site file",
-                )
+        # A phone that nobody said anything of needs no user.
+        meant = [seat for seat in seats_of(site, crm) if seat.user_id or seat.email]
+        for seat in unmatched(users, meant):
+            yield Finding(
+                f"{site.tenant}: agent {seat.extension}",
+                f"{crm.name}: {seat.reason}; correct `users` or `email` in the site file",
+            )

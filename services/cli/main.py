@@ -6,7 +6,18 @@ import sys
 
 import typer
 
-from services.cli import contracts, demo, doctor, entries, letters, run, sandbox, site
+from services.cli import (
+    contracts,
+    crm,
+    demo,
+    doctor,
+    entries,
+    letters,
+    run,
+    sandbox,
+    site,
+    templates,
+)
 from services.cli.console import say_fault
 from shared.errors import MeshError
 from shared.runtime.version import VERSION
@@ -18,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (run, site, entries, letters, doctor, contracts, demo, sandbox):
+for part in (run, site, crm, entries, letters, doctor, contracts, demo, sandbox, templates):
     part.register(app)
 
 

@@ -19,7 +19,7 @@ from shared.moments import to_duration
 from shared.secrets import new_key as make_key
 from shared.site.apply import carry_out, plan
 from shared.site.documents import SITES
-from shared.site.file import read_site_file
+from shared.site.file import Surroundings, read_site_file
 from shared.site.models import Sealing
 
 
@@ -54,7 +54,8 @@ def apply(
 async def _apply(file: Path, text: str, *, dry_run: bool, prune: bool) -> None:
     async with looking() as platform:
         sealing = Sealing(platform.secrets, os.environ, file.parent)  # noqa: TID251  {env: NAME} in the file
-        sites = read_site_file(text, source=str(file), sealing=sealing)
+        around = Surroundings(platform.templates, platform.http.may_be_plain)
+        sites = read_site_file(text, source=str(file), sealing=sealing, around=around)
         stored = platform.store.collection(SITES)
         wanted = await plan(
             sites,

@@ -10,8 +10,9 @@ from services.gateway.http import HttpDeps, routes
 from services.gateway.settings import GatewaySettings
 from services.gateway.store import AUDIT, AuditLog
 from services.gateway.streams import Screens
+from shared.contracts.contacts import ContactChanged, ContactResolved, SyncUsers
 from shared.contracts.dialing import DialNumber
-from shared.contracts.hooks import HookReceived
+from shared.contracts.hooks import CrmHookReceived, HookReceived
 from shared.http.server import Mounted
 from shared.runtime.service import Entry, Platform, Service
 
@@ -24,6 +25,7 @@ async def build(platform: Platform) -> AsyncIterator[Service]:
     publisher = platform.publisher(NAME)
     spool = platform.spooling_publisher(NAME)
     screens = Screens(platform.metrics)
+    connections = platform.crm_connections()
     deps = HttpDeps(
         spool=spool,
         publisher=publisher,
@@ -31,17 +33,22 @@ async def build(platform: Platform) -> AsyncIterator[Service]:
         screens=screens,
         audit=AuditLog(platform.store.collection(AUDIT), platform.clock, keep=settings.keep_audit),
         site=platform.site,
+        connections=connections,
         clock=platform.clock,
         metrics=platform.metrics,
         ask_within=settings.ask_within,
         dial_within=settings.dial_within,
+        public_url=settings.public_url,
     )
-    yield Service(
-        name=NAME,
-        subscriptions=router.bind(Deps(screens, platform.site, platform.clock)),
-        mounted=Mounted(routes.operations, deps),
-        tasks=(spool.relay,),
-    )
+    try:
+        yield Service(
+            name=NAME,
+            subscriptions=router.bind(Deps(screens, platform.site, platform.clock)),
+            mounted=Mounted(routes.operations, deps),
+            tasks=(spool.relay,),
+        )
+    finally:
+        await connections.close()
 
 
 ENTRY = Entry(
@@ -49,6 +56,13 @@ ENTRY = Entry(
     build=build,
     router=router,
     settings=GatewaySettings,
-    publishes=(DialNumber, HookReceived),
+    publishes=(
+        DialNumber,
+        HookReceived,
+        CrmHookReceived,
+        ContactChanged,
+        ContactResolved,
+        SyncUsers,
+    ),
     operations=routes.operations,
 )

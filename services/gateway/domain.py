@@ -61,6 +61,13 @@ class AgentEvent(BaseModel):
     contact_known: bool | None = Field(
         default=None, description="False: the CRM was asked and does not know the number."
     )
+    candidates: tuple[ContactCard, ...] | None = Field(
+        default=None, description="Where several match: all, likeliest first."
+    )
+    ambiguous: bool | None = Field(
+        default=None,
+        description="True: the agent has to choose among `candidates`; `contact` is the first.",
+    )
     reason: str | None = Field(default=None, description="closed: why.")
     dial_id: str | None = None
     dial_state: DialState | None = None
@@ -88,6 +95,11 @@ class _Call:
     pops: dict[str, _Pop] = field(default_factory=dict)
     contact: ContactCard | None = None
     contact_known: bool | None = None
+    #: Where several match.
+    candidates: tuple[ContactCard, ...] | None = None
+    ambiguous: bool | None = None
+    #: When a person said who it is.
+    chosen_at: datetime | None = None
     #: When legs ended: a ring of theirs that comes late opens nothing. Not every PBX has ids for
     #: legs, so one that is told by its extension may ring again.
     ended_legs: dict[str, datetime] = field(default_factory=dict)
@@ -117,9 +129,9 @@ class PopBoard:
             case CallEnded():
                 told = self._ended(tenant, body, now)
             case ContactResolved():
-                told = self._contact(tenant, body.call_id, body.contact, now)
+                told = self._resolved(tenant, body, at, now)
             case ContactUnknown():
-                told = self._contact(tenant, body.call_id, None, now)
+                told = self._unknown(tenant, body, now)
             case DialStateChanged():
                 told = self._dial(tenant, body)
             case _:
@@ -159,21 +171,26 @@ class PopBoard:
         call.pops[extension] = pop
         return [_ringing_event(body.call_id, call, pop)]
 
-    def _contact(
-        self, tenant: str, call_id: str, contact: ContactCard | None, now: datetime
+    def _resolved(
+        self, tenant: str, body: ContactResolved, at: datetime, now: datetime
     ) -> list[AgentEvent]:
-        call = self._call(tenant, call_id, now)
-        call.contact, call.contact_known = contact, contact is not None
-        return [
-            AgentEvent(
-                kind=AgentEventKind.CONTACT,
-                extension=extension,
-                call_id=call_id,
-                contact=contact,
-                contact_known=call.contact_known,
-            )
-            for extension in call.pops
-        ]
+        call = self._call(tenant, body.call_id, now)
+        # A person knows better, whatever comes late; of two choices the later one counts.
+        if call.chosen_at is not None and (body.chosen_by is None or at < call.chosen_at):
+            return []
+        call.contact, call.contact_known = body.contact, True
+        call.candidates = body.candidates if len(body.candidates) > 1 else None
+        call.ambiguous = body.ambiguous or None
+        call.chosen_at = at if body.chosen_by is not None else None
+        return _contact_events(body.call_id, call)
+
+    def _unknown(self, tenant: str, body: ContactUnknown, now: datetime) -> list[AgentEvent]:
+        call = self._call(tenant, body.call_id, now)
+        if call.chosen_at is not None:
+            return []
+        call.contact, call.contact_known = None, False
+        call.candidates = call.ambiguous = None
+        return _contact_events(body.call_id, call)
 
     def _answered(self, tenant: str, body: CallAnswered, now: datetime) -> list[AgentEvent]:
         call = self._call(tenant, body.call_id, now)
@@ -245,7 +262,24 @@ def _ringing_event(call_id: str, call: _Call, pop: _Pop) -> AgentEvent:
         queue=pop.queue,
         contact=call.contact,
         contact_known=call.contact_known,
+        candidates=call.candidates,
+        ambiguous=call.ambiguous,
     )
+
+
+def _contact_events(call_id: str, call: _Call) -> list[AgentEvent]:
+    return [
+        AgentEvent(
+            kind=AgentEventKind.CONTACT,
+            extension=extension,
+            call_id=call_id,
+            contact=call.contact,
+            contact_known=call.contact_known,
+            candidates=call.candidates,
+            ambiguous=call.ambiguous,
+        )
+        for extension in call.pops
+    ]
 
 
 def _answered_event(call_id: str, extension: str) -> AgentEvent:

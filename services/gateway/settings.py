@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
+from yarl import URL
 
 from shared.moments import Duration
 from shared.runtime.settings import Settings
@@ -26,3 +27,23 @@ class GatewaySettings(Settings):
     keep_audit: Duration = Field(
         default=timedelta(days=90), description="How long the audit log is kept."
     )
+    public_url: str | None = Field(
+        default=None,
+        description="The gateway's address as CRMs and browsers know it, such as "
+        "`https://mesh.example`: signatures of hooks are over it, and a consent comes back to it.",
+    )
+
+    @field_validator("public_url")
+    @classmethod
+    def public_url_is_an_address(cls, text: str | None) -> str | None:
+        if not text:
+            return None
+        try:
+            url = URL(text)
+        except ValueError:
+            url = URL()
+        if url.scheme not in {"http", "https"} or not url.host:
+            raise ValueError("an address is needed: https://mesh.example")
+        if url.user or url.password or url.raw_query_string or url.raw_fragment:
+            raise ValueError("the address has no user, no query and no fragment")
+        return text.rstrip("/")

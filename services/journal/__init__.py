@@ -3,7 +3,8 @@ journal: what became of a call, once, in the CRM.
 
 Consumes all call events (CallStarted, CallQueued, CallRinging, CallAnswered, CallHeld,
 CallResumed, CallTransferred, LegEnded, CallEnded, RecordingReady), CallRouted, ContactResolved,
-ContactUnknown, and its own CallJournaled and JournalFailed; answers FetchCall and ListCalls.
+ContactUnknown, and its own CallJournaled and JournalFailed; of ContactChanged live copies, for
+what it has in memory; answers FetchCall and ListCalls.
 Publishes CallJournaled, JournalFailed, and CallEnded of calls whose end nobody told.
 Owns ``journal.calls`` and ``journal.entries``.
 """

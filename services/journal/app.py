@@ -13,6 +13,7 @@ from services.journal.store import CALLS, ENTRIES, CallLog, EntryBook
 from services.journal.writer import EntryWriter, Tools
 from shared.contracts.calls import CallEnded
 from shared.contracts.journal import CallJournaled, JournalFailed
+from shared.crm.users import USERS, UserBook
 from shared.runtime.service import Entry, Platform, Service
 
 NAME = "journal"
@@ -36,17 +37,19 @@ async def build(platform: Platform) -> AsyncIterator[Service]:
             connections=connections,
             finder=finder,
             publisher=publisher,
+            users=UserBook(platform.store.collection(USERS), platform.clock),
             clock=platform.clock,
             metrics=platform.metrics,
             settings=settings,
         )
     )
-    deps = Deps(calls=calls, entries=entries, site=platform.site, wake=writer.wake)
+    deps = Deps(calls=calls, entries=entries, finder=finder, site=platform.site, wake=writer.wake)
     ending = partial(end_silent_calls, calls, publisher, platform.clock)
     try:
         yield Service(name=NAME, subscriptions=router.bind(deps), tasks=(writer.run, ending))
     finally:
         await finder.close()
+        await connections.close()
 
 
 ENTRY = Entry(

@@ -194,7 +194,7 @@ class _State:
             case CallRouted():
                 self.found["route"] = body.decision
             case ContactResolved():
-                self.found.update(contact=body.contact, contact_known=True)
+                self._resolved(body)
             case ContactUnknown():
                 self.found.setdefault("contact_known", False)
             case CallJournaled():
@@ -213,6 +213,16 @@ class _State:
                 )
             case _:
                 pass
+
+    def _resolved(self, body: ContactResolved) -> None:
+        """What a person chose stays, whatever is found out after it."""
+        self.found["contact_known"] = True
+        if body.candidates:
+            self.found["candidates"] = body.candidates
+        if body.chosen_by is not None or "chosen_by" not in self.found:
+            self.found["contact"] = None if body.ambiguous else body.contact
+        if body.chosen_by is not None:
+            self.found["chosen_by"] = body.chosen_by
 
     def _disposition(self, legs: Sequence[LegRecord]) -> Disposition | None:
         """The PBX's own word, where it has one; None while the call lasts."""

@@ -27,11 +27,13 @@ from shared.contracts.calls import (
     ListCalls,
     RecordingReady,
 )
-from shared.contracts.contacts import ContactResolved, ContactUnknown
+from shared.contracts.contacts import ContactChanged, ContactResolved, ContactUnknown
 from shared.contracts.envelope import Message
 from shared.contracts.journal import CallJournaled, JournalFailed
 from shared.contracts.routing import CallRouted
+from shared.crm.finder import Finder
 from shared.errors import Unavailable
+from shared.phone import parse
 from shared.site.book import SiteBook
 
 log = structlog.get_logger(__name__)
@@ -41,6 +43,7 @@ log = structlog.get_logger(__name__)
 class Deps:
     calls: CallLog
     entries: EntryBook
+    finder: Finder
     site: SiteBook
     #: Tells the writer that there is work.
     wake: Callable[[], None]
@@ -81,6 +84,19 @@ async def take_event(deps: Deps, message: Message[Any]) -> None:
         ):
             log.info("entry_wanted", call_id=record.call_id, connection=crm.name)
             deps.wake()
+
+
+@router.on(ContactChanged, live=True)
+async def forget_contact_here(deps: Deps, message: Message[ContactChanged]) -> None:
+    """In the memory of every replica; ``lookup`` clears the store."""
+    site, change = deps.site.site(message.tenant), message.body
+    numbers = [parse(number, site.region if site else None) for number in change.numbers]
+    deps.finder.forget_here(
+        message.tenant,
+        connection=change.connection,
+        numbers=[number.key for number in numbers if not number.withheld],
+        contact_id=change.contact_id,
+    )
 
 
 @router.on(FetchCall)

@@ -23,11 +23,15 @@ from shared.clock import Clock
 from shared.contracts.calls import CallRecord, Direction, Disposition, EntryState
 from shared.contracts.contacts import ContactCard
 from shared.contracts.journal import CallJournaled, JournalFailed
+from shared.crm.candidates import Choose, chosen
 from shared.crm.connections import CrmConnections
 from shared.crm.finder import Finder
-from shared.crm.port import JournalEntry, JournalsCalls
+from shared.crm.language.text import compile_text
+from shared.crm.port import JournalEntry, JournalsCalls, Priority
+from shared.crm.users import UserBook
 from shared.errors import (
     Conflict,
+    ContractError,
     MeshError,
     NeedsReconnect,
     NotFound,
@@ -40,9 +44,9 @@ from shared.errors import (
 from shared.ids import reference
 from shared.observe.metrics import Metrics
 from shared.phone import parse
-from shared.site.accounts import account_of, question_about
+from shared.site.accounts import account_of, question_about, seat_of
 from shared.site.book import SiteBook
-from shared.site.models import CrmConnection, Site
+from shared.site.models import Agent, CrmConnection, JournalPolicy, Site
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +70,8 @@ class Tools:
     clock: Clock
     metrics: Metrics
     settings: JournalSettings
+    #: Without it an agent is only the user whom the site names.
+    users: UserBook | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +326,7 @@ class EntryWriter:
         agent = site.agent_at(extension, record.pbx) if extension else None
         if record.started_at is None or record.ended_at is None:
             raise NotFound("the call has not ended")
+        owner_id = await self._owner(site, crm, agent) if agent else None
         return JournalEntry(
             reference=reference(record.call_id),
             direction=record.direction or Direction.INBOUND,
@@ -332,20 +339,57 @@ class EntryWriter:
             dialled=record.dialled,
             extension=extension,
             agent_name=agent.name if agent else None,
-            owner_id=agent.users.get(crm.name) if agent else None,
-            contact=await self._contact(site, crm, record),
-            recording=record.recordings[0] if record.recordings else None,
+            owner_id=owner_id,
+            contact=await self._contact(site, crm, record, owner_id),
+            recording=_recording(record, crm.journal),
+            queue=record.queue,
+            agent_email=agent.email if agent else None,
+            subject=crm.journal.subject,
+            description=crm.journal.description,
         )
 
+    async def _owner(self, site: Site, crm: CrmConnection, agent: Agent) -> str | None:
+        """The agent's user in this CRM."""
+        if self._tools.users is None:
+            return agent.users.get(crm.name)
+        return await self._tools.users.owner_of(site.tenant, crm.name, seat_of(agent, crm))
+
     async def _contact(
-        self, site: Site, crm: CrmConnection, record: CallRecord
+        self, site: Site, crm: CrmConnection, record: CallRecord, owner_id: str | None
     ) -> ContactCard | None:
-        """As this CRM knows the caller; raises where it could not be asked, rather than guess."""
-        if record.contact is not None and record.contact.connection == crm.name:
-            return record.contact
+        """
+        As this CRM knows the caller, of several the one of the connection's ``choose``; raises
+        where it could not be asked, rather than guess.
+        """
+        known = record.contact
+        if known is not None and known.connection != crm.name:
+            known = None
+        # Whose call it would be was not known when the call began; what a person says stands.
+        settled = (
+            crm.choose is not Choose.OWNER
+            or record.chosen_by is not None
+            or (known is not None and known.owner_id == owner_id)
+        )
         number = record.outside_number
-        if number is None or parse(number, site.region).withheld:
-            return None
-        question = question_about(number, site=site, crm=crm)
+        if (known and settled) or number is None or parse(number, site.region).withheld:
+            return known
+        question = question_about(number, site=site, crm=crm, priority=Priority.JOURNAL)
         found = await self._tools.finder.find(question, within=self._tools.settings.write_within)
-        return found.candidates[0] if found.candidates else None
+        if not found.candidates:
+            return known
+        return chosen(found.candidates, crm.choose, owner_id=owner_id)
+
+
+def _recording(record: CallRecord, policy: JournalPolicy) -> str | None:
+    """As the PBX names it, or the address that the policy makes of that."""
+    if not record.recordings:
+        return None
+    name = record.recordings[0]
+    if policy.recording is None:
+        return name
+    variables = {"Recording": name, "CallId": record.call_id}
+    try:
+        return compile_text(policy.recording).text(variables) or None
+    except ContractError as error:
+        log.warning("recording_without_address", error=error.message)
+        return name

@@ -9,9 +9,19 @@ from datetime import timedelta
 import structlog
 
 from services.lookup.handlers import Deps, read_users, router
+from services.lookup.making import ContactMaker
+from services.lookup.polling import POLLS, Poller
 from services.lookup.settings import LookupSettings
-from services.lookup.store import USERS, UserBook
-from shared.contracts.contacts import ContactResolved, ContactUnknown, UsersSynced
+from services.lookup.store import CALLERS, MAKINGS, CallerBook, MakingBook
+from shared.contracts.contacts import (
+    ContactChanged,
+    ContactCreated,
+    ContactResolved,
+    ContactUnknown,
+    CreateContact,
+    UsersSynced,
+)
+from shared.crm.users import USERS, UserBook
 from shared.errors import MeshError
 from shared.runtime.service import Entry, Platform, Service
 
@@ -26,14 +36,32 @@ async def build(platform: Platform) -> AsyncIterator[Service]:
     settings = LookupSettings.read()
     connections = platform.crm_connections()
     finder = platform.finder(connections)
+    store, clock = platform.store, platform.clock
+    users = UserBook(store.collection(USERS), clock)
     deps = Deps(
         finder=finder,
         connections=connections,
-        users=UserBook(platform.store.collection(USERS), platform.clock),
+        users=users,
+        callers=CallerBook(store.collection(CALLERS), clock),
+        maker=ContactMaker(
+            finder=finder,
+            connections=connections,
+            users=users,
+            makings=MakingBook(store.collection(MAKINGS), clock),
+            clock=clock,
+        ),
         site=platform.site,
         publisher=platform.publisher(NAME),
-        clock=platform.clock,
+        clock=clock,
         search_within=settings.search_within,
+    )
+
+    poller = Poller(
+        connections=connections,
+        site=platform.site,
+        polls=store.collection(POLLS),
+        publisher=deps.publisher,
+        clock=clock,
     )
 
     async def keep_users() -> None:
@@ -42,12 +70,13 @@ async def build(platform: Platform) -> AsyncIterator[Service]:
             for tenant, site in platform.site.current.items():
                 for crm in site.crm:
                     await _read_if_old(deps, tenant, crm.name, settings.users_every)
-            await platform.clock.sleep(_LOOK)
+            await clock.sleep(_LOOK)
 
     try:
-        yield Service(name=NAME, subscriptions=router.bind(deps), tasks=(keep_users,))
+        yield Service(name=NAME, subscriptions=router.bind(deps), tasks=(keep_users, poller.run))
     finally:
         await finder.close()
+        await connections.close()
 
 
 async def _read_if_old(deps: Deps, tenant: str, name: str, every: timedelta) -> None:
@@ -64,5 +93,12 @@ ENTRY = Entry(
     build=build,
     router=router,
     settings=LookupSettings,
-    publishes=(ContactResolved, ContactUnknown, UsersSynced),
+    publishes=(
+        ContactResolved,
+        ContactUnknown,
+        ContactChanged,
+        CreateContact,
+        ContactCreated,
+        UsersSynced,
+    ),
 )

@@ -4,36 +4,54 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import structlog
 
-from services.lookup.domain import number_to_look_up
-from services.lookup.store import UserBook
+from services.lookup.domain import (
+    CallFacts,
+    becomes_contact,
+    facts_of,
+    is_outside,
+    number_to_look_up,
+)
+from services.lookup.making import ContactMaker
+from services.lookup.store import CallerBook
 from shared.bus.port import Publisher
 from shared.bus.router import Router
 from shared.clock import Clock
-from shared.contracts.calls import CallStarted
+from shared.contracts.calls import CallAnswered, CallEnded, CallStarted
 from shared.contracts.contacts import (
     ContactAnswer,
     ContactCard,
     ContactChanged,
+    ContactCreated,
     ContactResolved,
     ContactUnknown,
+    CreateContact,
     CrmUser,
+    FetchUsers,
     FindContact,
     SyncUsers,
+    UserAnswer,
     UsersSynced,
 )
 from shared.contracts.envelope import Message
+from shared.contracts.hooks import CrmHookReceived, ReportedContact
+from shared.crm.candidates import Choose, in_order, is_ambiguous
 from shared.crm.connections import CrmConnections
 from shared.crm.finder import Finder
+from shared.crm.users import UserBook, matched, unmatched
 from shared.errors import MeshError, NotFound, PermanentError, Unavailable
 from shared.phone import parse
-from shared.site.accounts import account_of, question_about
+from shared.site.accounts import account_of, question_about, seats_of
 from shared.site.book import SiteBook
-from shared.site.models import Site
+from shared.site.models import CrmConnection, Site
 
 log = structlog.get_logger(__name__)
+
+_USERS_WITHIN = timedelta(seconds=30)
+#: Contacts of one hook: more is a bulk import, whose answers get old by ``fresh``.
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +59,8 @@ class Deps:
     finder: Finder
     connections: CrmConnections
     users: UserBook
+    callers: CallerBook
+    maker: ContactMaker
     site: SiteBook
     publisher: Publisher
     clock: Clock
@@ -50,6 +70,9 @@ class Deps:
 router: Router[Deps] = Router("lookup")
 
 
+# -- whose number is it? ---------------------------------------------------------------------
+
+
 @router.on(CallStarted)
 async def resolve_caller(deps: Deps, message: Message[CallStarted]) -> None:
     call = message.body
@@ -57,15 +80,14 @@ async def resolve_caller(deps: Deps, message: Message[CallStarted]) -> None:
     number = number_to_look_up(call, site.region if site else None)
     if site is None or not site.crm or number is None:
         return
-    candidates = await _candidates(deps, site, number)
-    if not candidates:
-        unknown = ContactUnknown(call_id=call.call_id, number=number)
-        await deps.publisher.publish(unknown, cause=message)
+    found = await _candidates(deps, site, number)
+    if found.cards:
+        await _tell_who(deps, message, call.call_id, number, found)
         return
-    resolved = ContactResolved(
-        call_id=call.call_id, number=number, contact=candidates[0], candidates=candidates
-    )
-    await deps.publisher.publish(resolved, cause=message)
+    unknown = ContactUnknown(call_id=call.call_id, number=number)
+    await deps.publisher.publish(unknown, cause=message)
+    if is_outside(number, site):
+        await _learn(deps, message, site, facts_of(call, number))
 
 
 @router.on(FindContact)
@@ -73,23 +95,128 @@ async def find_contact(deps: Deps, message: Message[FindContact]) -> ContactAnsw
     site = _site(deps, message.tenant)
     if site is None:
         raise NotFound("this tenant has no site")
-    return ContactAnswer(candidates=await _candidates(deps, site, message.body.number))
+    found = await _candidates(deps, site, message.body.number)
+    return ContactAnswer(candidates=found.cards)
+
+
+# -- what changed in the CRM -----------------------------------------------------------------
 
 
 @router.on(ContactChanged)
 async def forget_contact(deps: Deps, message: Message[ContactChanged]) -> None:
     """In the store, for all; by one replica."""
     change = message.body
-    numbers = _keys(_site(deps, message.tenant), change)
-    await deps.finder.forget(message.tenant, connection=change.connection, numbers=numbers)
+    await deps.finder.forget(
+        message.tenant,
+        connection=change.connection,
+        numbers=_keys(_site(deps, message.tenant), change),
+        contact_id=change.contact_id,
+    )
 
 
 @router.on(ContactChanged, live=True)
 async def forget_contact_here(deps: Deps, message: Message[ContactChanged]) -> None:
     """In the memory of every replica."""
     change = message.body
-    numbers = _keys(deps.site.site(message.tenant), change)
-    deps.finder.forget_here(message.tenant, connection=change.connection, numbers=numbers)
+    deps.finder.forget_here(
+        message.tenant,
+        connection=change.connection,
+        numbers=_keys(deps.site.site(message.tenant), change),
+        contact_id=change.contact_id,
+    )
+
+
+@router.on(CrmHookReceived)
+async def spread_changes(deps: Deps, message: Message[CrmHookReceived]) -> None:
+    """
+    A change per contact that the hook named. One that named nobody still says that somebody
+    changed: then nobody is unknown any more.
+    """
+    hook = message.body
+    for number, contact in enumerate(hook.contacts or (ReportedContact(),)):
+        changed = ContactChanged(
+            connection=hook.connection, contact_id=contact.contact_id, numbers=contact.numbers
+        )
+        await deps.publisher.publish(changed, cause=message, key=str(number))
+
+
+# -- unknown callers -------------------------------------------------------------------------
+
+
+@router.on(CallAnswered)
+async def learn_of_answer(deps: Deps, message: Message[CallAnswered]) -> None:
+    answer, site = message.body, _site(deps, message.tenant)
+    if site is not None and not answer.own_phone:
+        news = CallFacts(answered=True, agent=answer.callee.extension)
+        await _learn(deps, message, site, news)
+
+
+@router.on(CallEnded)
+async def learn_of_end(deps: Deps, message: Message[CallEnded]) -> None:
+    site = _site(deps, message.tenant)
+    if site is not None and any(crm.create and not crm.create.answered_only for crm in site.crm):
+        await _learn(deps, message, site, CallFacts(ended=True))
+
+
+@router.on(CreateContact)
+async def create_contact(deps: Deps, message: Message[CreateContact]) -> None:
+    """Ordered for a call from nobody's number; in the end the call has a contact all the same."""
+    wanted, site = message.body, _site(deps, message.tenant)
+    crm = site.crm_named(wanted.connection) if site else None
+    if site is None or crm is None or crm.create is None:
+        log.warning(
+            "contact_not_created", connection=wanted.connection, reason="it is switched off"
+        )
+        return
+    if not is_outside(wanted.number, site):
+        log.warning("contact_not_created", connection=crm.name, reason="not an outside number")
+        return
+    made = await deps.maker.make(site, crm, crm.create, wanted)
+    if made is None:
+        return
+    key = parse(wanted.number, site.region).key
+    await deps.finder.forget(message.tenant, connection=crm.name, numbers=[key])
+    if made.new:
+        contact = made.candidates[0]
+        # Nobody's memory shall go on to say that nobody has the number.
+        changed = ContactChanged(
+            connection=crm.name, contact_id=contact.contact_id, numbers=(wanted.number,)
+        )
+        await deps.publisher.publish(changed, cause=message)
+        created = ContactCreated(call_id=wanted.call_id, number=wanted.number, contact=contact)
+        await deps.publisher.publish(created, cause=message)
+    found = _Known(made.candidates, crm.choose)
+    await _tell_who(deps, message, wanted.call_id, wanted.number, found)
+
+
+async def _learn(deps: Deps, message: Message[Any], site: Site, news: CallFacts) -> None:
+    """Keep it, and order the contact once all that it hangs on is there, whatever came last."""
+    creating = [(crm.name, crm.create) for crm in site.crm if crm.create is not None]
+    if not creating:
+        return
+    call_id = message.body.call_id
+    facts = await deps.callers.learn(message.tenant, call_id, news)
+    due = [
+        name
+        for name, create in creating
+        if name not in facts.ordered and becomes_contact(facts, create)
+    ]
+    for name in due:
+        order = CreateContact(
+            call_id=call_id,
+            connection=name,
+            number=facts.number or "",
+            display_name=facts.name,
+            extension=facts.agent,
+        )
+        # The same order whichever event led to it.
+        key = f"{call_id}/{name}"
+        await deps.publisher.publish(order, tenant=message.tenant, key=key)
+    if due:
+        await deps.callers.learn(message.tenant, call_id, CallFacts(ordered=tuple(due)))
+
+
+# -- users -----------------------------------------------------------------------------------
 
 
 @router.on(SyncUsers)
@@ -99,26 +226,49 @@ async def sync_users(deps: Deps, message: Message[SyncUsers]) -> None:
     await deps.publisher.publish(UsersSynced(connection=name, users=users), cause=message)
 
 
-async def read_users(deps: Deps, tenant: str, name: str) -> tuple[CrmUser, ...]:
-    """Read and keep. Raises: NotFound, Unavailable, and what the CRM says."""
-    site = _site(deps, tenant)
-    crm = site.crm_named(name) if site else None
-    if site is None or crm is None:
-        raise NotFound(f"there is no CRM connection {name}")
-    connector = deps.connections.connector(account_of(site, crm))
-    extensions = {
-        agent.users[name]: agent.extension for agent in site.agents if name in agent.users
-    }
-    users = tuple(
-        user.model_copy(update={"extension": extensions.get(user.user_id)})
-        for user in await connector.list_users(within=timedelta(seconds=30))
+@router.on(FetchUsers)
+async def fetch_users(deps: Deps, message: Message[FetchUsers]) -> UserAnswer:
+    site, crm = _connection(deps, message.tenant, message.body.connection)
+    known = await deps.users.read(site.tenant, crm.name)
+    if known is None:
+        return UserAnswer(users=())
+    seats = seats_of(site, crm)
+    return UserAnswer(
+        users=matched(known.users, seats),
+        synced_at=known.synced_at,
+        unmatched={one.extension: one.reason for one in unmatched(known.users, seats)},
     )
+
+
+async def read_users(deps: Deps, tenant: str, name: str) -> tuple[CrmUser, ...]:
+    """
+    Read and keep; the answer has the phones matched to them. Raises: NotFound, Unavailable, and
+    what the CRM says.
+    """
+    site, crm = _connection(deps, tenant, name)
+    connector = deps.connections.connector(account_of(site, crm))
+    users = await connector.list_users(within=_USERS_WITHIN)
     await deps.users.keep(tenant, name, users)
-    log.info("users_read", connection=name, users=len(users))
-    return users
+    seats = seats_of(site, crm)
+    without = unmatched(users, seats)
+    log.info("users_read", connection=name, users=len(users), agents_without=len(without))
+    for one in without:
+        log.info("agent_without_user", connection=name, extension=one.extension, reason=one.reason)
+    return matched(users, seats)
 
 
-async def _candidates(deps: Deps, site: Site, number: str) -> tuple[ContactCard, ...]:
+# --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Likeliest first; *choose* is the word of the connection that they are of."""
+
+    cards: tuple[ContactCard, ...] = ()
+    choose: Choose = Choose.FIRST
+
+
+async def _candidates(deps: Deps, site: Site, number: str) -> _Known:
     """
     Of the first CRM, in the tenant's order, that knows the number. One that cannot be asked
     does not stop the others; where none knows it and one was not asked, that is an error.
@@ -136,10 +286,27 @@ async def _candidates(deps: Deps, site: Site, number: str) -> tuple[ContactCard,
         else:
             if found.candidates:
                 log.info("contact_found", connection=crm.name, source=found.source, number=number)
-                return found.candidates
+                return _Known(in_order(found.candidates, crm.choose), crm.choose)
     if failure is not None:
         raise failure
-    return ()
+    return _Known()
+
+
+async def _tell_who(
+    deps: Deps,
+    cause: Message[CallStarted] | Message[CreateContact],
+    call_id: str,
+    number: str,
+    found: _Known,
+) -> None:
+    resolved = ContactResolved(
+        call_id=call_id,
+        number=number,
+        contact=found.cards[0],
+        candidates=found.cards,
+        ambiguous=is_ambiguous(found.cards, found.choose),
+    )
+    await deps.publisher.publish(resolved, cause=cause)
 
 
 def _site(deps: Deps, tenant: str) -> Site | None:
@@ -152,5 +319,16 @@ def _site(deps: Deps, tenant: str) -> Site | None:
     return deps.site.site(tenant)
 
 
+def _connection(deps: Deps, tenant: str, name: str) -> tuple[Site, CrmConnection]:
+    """Raises: NotFound, Unavailable."""
+    site = _site(deps, tenant)
+    crm = site.crm_named(name) if site else None
+    if site is None or crm is None:
+        raise NotFound(f"there is no CRM connection {name}")
+    return site, crm
+
+
 def _keys(site: Site | None, change: ContactChanged) -> list[str]:
-    return [parse(number, site.region if site else None).key for number in change.numbers]
+    """Without what is no number; where none is left, none was told."""
+    found = [parse(number, site.region if site else None) for number in change.numbers]
+    return [number.key for number in found if not number.withheld]

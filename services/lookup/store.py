@@ -1,44 +1,115 @@
-"""What lookup remembers: the users of each CRM."""
+"""What lookup remembers beside users and answers: of calls from unknown numbers, and who was made."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from services.lookup.domain import CallFacts, together
 from shared.clock import Clock
-from shared.contracts.contacts import CrmUser
-from shared.errors import NotFound
+from shared.contracts.contacts import ContactCard
+from shared.errors import Conflict, Forbidden, NotFound, Unavailable
 from shared.moments import Instant
-from shared.storage.port import Collection, CollectionSpec, Document
+from shared.storage.port import Collection, CollectionSpec, Document, change
+
+#: Messages wait as long for a service that is away.
+_KEPT = timedelta(days=2)
 
 
-class UserList(Document):
-    """``key`` is ``tenant/connection``."""
+class CallerDocument(Document):
+    """``key`` is the call's id. Only of calls of tenants whose unknown callers are added."""
 
-    users: tuple[CrmUser, ...] = ()
-    synced_at: Instant
-
-
-USERS: CollectionSpec[UserList] = CollectionSpec(name="lookup.users", model=UserList)
+    facts: CallFacts
+    expires_at: Instant
 
 
-class UserBook:
-    def __init__(self, users: Collection[UserList], clock: Clock) -> None:
-        self._users = users
+CALLERS: CollectionSpec[CallerDocument] = CollectionSpec(
+    name="lookup.callers", model=CallerDocument, expires_by="expires_at"
+)
+
+
+class CallerBook:
+    def __init__(self, callers: Collection[CallerDocument], clock: Clock) -> None:
+        self._callers = callers
         self._clock = clock
 
-    async def synced_at(self, tenant: str, connection: str) -> datetime | None:
-        """None: never."""
-        try:
-            return (await self._users.get(f"{tenant}/{connection}")).synced_at
-        except NotFound:
-            return None
+    async def learn(self, tenant: str, call_id: str, news: CallFacts) -> CallFacts:
+        """All that is known now, whatever came first. Raises: Unavailable, Forbidden."""
 
-    async def keep(self, tenant: str, connection: str, users: tuple[CrmUser, ...]) -> None:
-        await self._users.put(
-            UserList(
-                key=f"{tenant}/{connection}",
-                tenant=tenant,
-                users=users,
-                synced_at=self._clock.now(),
-            )
-        )
+        def add(found: CallerDocument | None) -> CallerDocument | None:
+            if found is None:
+                expires_at = self._clock.now() + _KEPT
+                return CallerDocument(key=call_id, tenant=tenant, facts=news, expires_at=expires_at)
+            if found.tenant != tenant:
+                raise Forbidden(f"call {call_id} is another tenant's")
+            known = together(found.facts, news)
+            return found.model_copy(update={"facts": known}) if known != found.facts else None
+
+        try:
+            document = await change(self._callers, call_id, add)
+        except Conflict as error:
+            raise Unavailable(error.message) from error
+        return document.facts if document else news
+
+
+class MakingDocument(Document):
+    """
+    ``key`` is ``tenant/connection/number``: the right to make a contact with the number, which
+    one at a time has, *until* a moment when whoever has it has given up.
+    """
+
+    until: Instant
+    #: Whom the last one made, and for which call.
+    contact: ContactCard | None = None
+    call_id: str | None = None
+    made_at: Instant | None = None
+    expires_at: Instant
+
+
+MAKINGS: CollectionSpec[MakingDocument] = CollectionSpec(
+    name="lookup.makings", model=MakingDocument, expires_by="expires_at"
+)
+
+
+class MakingBook:
+    """Rights to make a contact, given by compare-and-set: over all replicas one has one."""
+
+    def __init__(self, makings: Collection[MakingDocument], clock: Clock) -> None:
+        self._makings = makings
+        self._clock = clock
+
+    async def take(
+        self, tenant: str, connection: str, number: str, *, lease: timedelta
+    ) -> MakingDocument:
+        """Raises: Unavailable while another has it, and while the store is away."""
+        key, now = f"{tenant}/{connection}/{number}", self._clock.now()
+
+        def claim(found: MakingDocument | None) -> MakingDocument:
+            if found is None:
+                return MakingDocument(
+                    key=key, tenant=tenant, until=now + lease, expires_at=now + _KEPT
+                )
+            if found.until > now:
+                raise Unavailable("somebody is making a contact with this number")
+            return found.model_copy(update={"until": now + lease, "expires_at": now + _KEPT})
+
+        try:
+            mine = await change(self._makings, key, claim)
+        except Conflict as error:
+            raise Unavailable(error.message) from error
+        assert mine is not None  # noqa: S101  a claim is never None
+        return mine
+
+    async def made(self, mine: MakingDocument, contact: ContactCard, *, call_id: str) -> None:
+        """Raises: Unavailable."""
+        now = self._clock.now()
+        await self._move(mine, until=now, contact=contact, call_id=call_id, made_at=now)
+
+    async def give_back(self, mine: MakingDocument, *, at: datetime | None = None) -> None:
+        """Nobody has it from *at* on, or now. Raises: Unavailable."""
+        await self._move(mine, until=at or self._clock.now())
+
+    async def _move(self, mine: MakingDocument, **changes: object) -> None:
+        try:
+            await self._makings.replace(mine.model_copy(update=changes))
+        except (Conflict, NotFound) as error:
+            raise Unavailable("the right to make the contact was lost meanwhile") from error

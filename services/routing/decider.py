@@ -15,6 +15,7 @@ from services.routing.store import DecisionLog
 from shared.bus.port import Publisher
 from shared.contracts.routing import CallRouted, DecideRoute, RouteDecision, RouteReason
 from shared.crm.finder import Finder
+from shared.crm.port import Priority
 from shared.errors import MeshError, OutOfTime, Rejected
 from shared.observe.metrics import Metrics
 from shared.phone import parse
@@ -84,6 +85,7 @@ class Decider:
             modules=rule.modules,
             fields=(rule.field,),
             card=rule.caller_name,
+            priority=Priority.ROUTE,
         )
         budget = min(asked.within, rule.within) if asked.within else rule.within
         within = max(budget - _FOR_THE_ANSWER, budget / 2)

@@ -33,5 +33,10 @@ async def decide_route(deps: Deps, message: Message[DecideRoute]) -> RouteDecisi
 async def forget_contact_here(deps: Deps, message: Message[ContactChanged]) -> None:
     """In the memory of every replica; ``lookup`` clears the store."""
     site, change = deps.site.site(message.tenant), message.body
-    numbers = [parse(number, site.region if site else None).key for number in change.numbers]
-    deps.finder.forget_here(message.tenant, connection=change.connection, numbers=numbers)
+    numbers = [parse(number, site.region if site else None) for number in change.numbers]
+    deps.finder.forget_here(
+        message.tenant,
+        connection=change.connection,
+        numbers=[number.key for number in numbers if not number.withheld],
+        contact_id=change.contact_id,
+    )

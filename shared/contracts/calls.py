@@ -239,7 +239,15 @@ class CallRecord(BaseModel):
     transfers: tuple[TransferRecord, ...] = ()
     recordings: tuple[str, ...] = ()
     route: RouteDecision | None = None
-    contact: ContactCard | None = None
+    contact: ContactCard | None = Field(
+        default=None, description="None also where several match and nobody has chosen."
+    )
+    candidates: tuple[ContactCard, ...] = Field(
+        default=(), description="All that match, likeliest first."
+    )
+    chosen_by: str | None = Field(
+        default=None, description="The API key by which a person chose the contact."
+    )
     contact_known: bool | None = Field(
         default=None, description="None: nobody has asked the CRM yet, or it could not be asked."
     )

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from shared.contracts.envelope import Command, Event, Query, contract
 from shared.ids import Extension, Name
+from shared.moments import Instant
 
 
 class ContactCard(BaseModel):
@@ -20,6 +21,9 @@ class ContactCard(BaseModel):
     company: str | None = None
     email: str | None = None
     owner_id: str | None = Field(default=None, description="The CRM user who owns the record.")
+    changed_at: Instant | None = Field(
+        default=None, description="When the record was changed last, where the CRM tells it."
+    )
     page_url: str | None = Field(default=None, description="The record's page in the CRM.")
     phones: tuple[str, ...] = ()
     fields: dict[str, JsonValue] = Field(
@@ -28,7 +32,10 @@ class ContactCard(BaseModel):
 
 
 class ContactAnswer(BaseModel):
-    """Everything found, in the order of the tenant's CRMs and modules; empty: nobody knows it."""
+    """
+    Everything found in the first CRM that knows the number, in the order of the connection's
+    ``choose``; empty: nobody knows it.
+    """
 
     candidates: tuple[ContactCard, ...] = ()
 
@@ -60,7 +67,15 @@ class ContactResolved(CallContactEvent):
 
     contact: ContactCard
     candidates: tuple[ContactCard, ...] = Field(
-        default=(), description="All that matched, the chosen one included."
+        default=(), description="All that matched, likeliest first, the chosen one included."
+    )
+    ambiguous: bool = Field(
+        default=False,
+        description="Several matched and the agent has to choose: `contact` is only the first.",
+    )
+    chosen_by: str | None = Field(
+        default=None,
+        description="The API key by which a person chose; what nobody chose does not undo it.",
     )
 
 
@@ -74,8 +89,12 @@ class ContactChanged(Event):
     """A record changed in the CRM: what is cached for its numbers is no longer true."""
 
     connection: Name
-    contact_id: str | None = None
-    numbers: tuple[str, ...] = Field(default=(), description="Its numbers now and before.")
+    contact_id: str | None = Field(default=None, description="What shows it is asked for again.")
+    numbers: tuple[str, ...] = Field(
+        default=(),
+        description="Its numbers now and before. Where they are not told it may have any: then "
+        "nobody is believed to be unknown any more.",
+    )
 
 
 @contract("contacts.create", version=1)
@@ -85,7 +104,10 @@ class CreateContact(Command):
     call_id: str
     connection: Name
     number: str
-    display_name: str | None = None
+    display_name: str | None = Field(default=None, description="As the PBX shows the caller.")
+    extension: str | None = Field(
+        default=None, description="The agent's phone in the call: its user gets the record."
+    )
 
     def subject(self) -> str:
         return self.call_id
@@ -104,7 +126,10 @@ class CrmUser(BaseModel):
     user_id: str
     display_name: str
     email: str | None = None
-    extension: Extension | None = Field(default=None, description="The phone matched to the user.")
+    extension: Extension | None = Field(
+        default=None,
+        description="The phone matched to the user; of a user as the CRM has it, its own word.",
+    )
 
 
 @contract("users.sync", version=1)
@@ -120,3 +145,20 @@ class UsersSynced(Event):
 
     connection: Name
     users: tuple[CrmUser, ...]
+
+
+class UserAnswer(BaseModel):
+    """A CRM's users as last read."""
+
+    users: tuple[CrmUser, ...] = Field(description="With the phones matched to them.")
+    synced_at: Instant | None = Field(default=None, description="None: never read.")
+    unmatched: dict[Extension, str] = Field(
+        default_factory=dict, description="Agents' phones without a user, and why."
+    )
+
+
+@contract("users.fetch", version=1, answer=UserAnswer)
+class FetchUsers(Query[UserAnswer]):
+    """Who is in the CRM, and whose phone is whose?"""
+
+    connection: Name

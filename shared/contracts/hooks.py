@@ -31,6 +31,30 @@ class HookReceived(Event):
     body: str
 
 
+class ReportedContact(BaseModel):
+    """A contact that a CRM says was changed, by its id, its numbers, or both."""
+
+    model_config = ConfigDict(frozen=True)
+
+    contact_id: str | None = None
+    numbers: tuple[str, ...] = Field(default=(), description="Now and before.")
+
+
+@contract("crm_hooks.received", version=1)
+class CrmHookReceived(Event):
+    """
+    What a CRM's request said, its signature checked. The request itself is not kept: CRMs put
+    tokens into it.
+    """
+
+    connection: Name
+    contacts: tuple[ReportedContact, ...] = Field(
+        default=(),
+        max_length=2000,
+        description="Who changed; empty: somebody, it does not say who.",
+    )
+
+
 class HookEventKind(StrEnum):
     STARTED = "started"
     QUEUED = "queued"

@@ -1,43 +1,48 @@
 """
 Whose number is this? The same finder in every process that asks: its own memory, then the cache
-in the store, then the CRM; one request for many callers at once.
+in the store, then the CRM.
 
 "Nobody knows it" is an answer and is kept, for less long. "Could not ask" is an error and is not.
+
+A contact that is no longer fresh and not yet stale is given at once and asked for again behind
+it; so a CRM that is away is not noticed for as long as that. In one process there is one request
+to the CRM for a question at a time, however many ask; a request under way keeps the priority of
+who asked first. Each replica may make its own: those that begin when the first one's answer lies
+in the store make none.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
+from enum import Enum, StrEnum
+from typing import Any
 
 import structlog
 
 from shared.clock import Clock
 from shared.contracts.contacts import ContactCard
+from shared.crm.answers import (
+    ANSWERS,
+    AnswerMemory,
+    CachedAnswer,
+    Change,
+    forget_stored,
+    place_of,
+)
+from shared.crm.candidates import distinct
 from shared.crm.connections import Account, CrmConnections
-from shared.errors import NotFound, OutOfTime
-from shared.moments import Instant
+from shared.crm.port import Priority
+from shared.errors import MeshError, NotFound, OutOfTime
 from shared.observe.metrics import Metrics
 from shared.phone import PhoneNumber
-from shared.storage.port import (
-    Collection,
-    CollectionSpec,
-    Document,
-    DocumentStore,
-    Find,
-    Index,
-    every,
-)
+from shared.storage.port import Collection, DocumentStore
 
 log = structlog.get_logger(__name__)
 
-#: Answers held in memory, one is about a kilobyte; and numbers that were forgotten.
-_HELD = 10_000
 #: A lookup goes on for its cache when who asked has given up, but not for ever.
 _CRM_WITHIN = timedelta(seconds=10)
 
@@ -45,31 +50,18 @@ _CRM_WITHIN = timedelta(seconds=10)
 class Source(StrEnum):
     PROCESS = "process"
     STORE = "store"
+    #: Older than fresh, from either; it is being asked again.
+    STALE = "stale"
     CRM = "crm"
-
-
-class CachedAnswer(Document):
-    """``key`` is a digest of the question; the number is kept for invalidation."""
-
-    connection: str
-    number: str
-    candidates: tuple[ContactCard, ...]
-    refused: tuple[str, ...] = ()
-    asked_at: Instant
-    expires_at: Instant
-
-
-ANSWERS: CollectionSpec[CachedAnswer] = CollectionSpec(
-    name="crm.answers",
-    model=CachedAnswer,
-    indexes=(Index(fields=("tenant", "connection", "number")),),
-    expires_by="expires_at",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """Asked for are *fields* by their API names and, with *card*, what a card shows."""
+    """
+    Asked for are *fields* by their API names and, with *card*, what a card shows. *fresh*,
+    *stale* and *unknown* are ages of an answer, counted from when the CRM was asked; a *stale*
+    that is not over *fresh* means that none is given while it is asked again.
+    """
 
     account: Account
     number: PhoneNumber
@@ -77,10 +69,13 @@ class Question:
     fields: tuple[str, ...] = ()
     card: bool = True
     fresh: timedelta
+    stale: timedelta = timedelta(0)
     unknown: timedelta
+    priority: Priority = Priority.POP
 
     @property
     def key(self) -> str:
+        """Of what is asked, not of how urgently or how new the answer has to be."""
         parts = [
             self.account.tenant,
             self.account.name,
@@ -104,6 +99,16 @@ class Found:
     source: Source
 
 
+class _Standing(Enum):
+    FRESH = 0
+    STALE = 1
+    OVER = 2
+
+
+#: A question and its epoch: who asks after a change does not wait for what was asked before.
+_Way = tuple[str, tuple[datetime | None, ...]]
+
+
 class Finder:
     def __init__(
         self, connections: CrmConnections, store: DocumentStore, *, clock: Clock, metrics: Metrics
@@ -113,11 +118,10 @@ class Finder:
         self._answers: Collection[CachedAnswer] = store.collection(ANSWERS)
         self._clock = clock
         self._metrics = metrics
-        self._held: OrderedDict[str, CachedAnswer] = OrderedDict()
-        #: By tenant, connection and number: what was asked before is not true any more.
-        self._forgotten: OrderedDict[tuple[str, str, str], datetime] = OrderedDict()
-        #: Who asks after a number was forgotten does not wait for what was asked before.
-        self._under_way: dict[tuple[str, datetime | None], asyncio.Task[Found]] = {}
+        self._memory = AnswerMemory(clock)
+        #: For those who wait, and behind a stale answer.
+        self._under_way: dict[_Way, asyncio.Task[Found]] = {}
+        self._renewals: dict[_Way, asyncio.Task[Found]] = {}
 
     async def find(self, question: Question, *, within: timedelta) -> Found:
         """
@@ -126,77 +130,104 @@ class Finder:
         BadSetting for a connection that does not fit its template.
         """
         key = question.key
-        if (held := self._in_memory(key)) is not None:
-            self._metrics.count("callmesh_contact_lookups_total", Source.PROCESS)
-            return Found(held.candidates, held.refused, Source.PROCESS)
-        account = question.account
-        place = (account.tenant, account.name, question.number.key)
-        way = (key, self._forgotten.get(place))
-        task = self._under_way.get(way)
-        if task is None:
-            task = asyncio.create_task(self._look(question, key))
-            self._under_way[way] = task
-            task.add_done_callback(lambda done: self._over(way, done))
-        try:
-            async with asyncio.timeout(within.total_seconds()):
-                found = await asyncio.shield(task)
-        except TimeoutError:
-            raise OutOfTime(
-                f"no contact was found out within {within.total_seconds():g} s"
-            ) from None
+        held = self._memory.get(key)
+        standing = self._standing(held, question) if held else _Standing.OVER
+        if held is not None and standing is not _Standing.OVER:
+            source = Source.PROCESS
+            if standing is _Standing.STALE:
+                source = Source.STALE
+                self._renew(question, key)
+            found = Found(held.candidates, held.refused, source)
+        else:
+            found = await self._counted(self._shared(question, key), within)
         self._metrics.count("callmesh_contact_lookups_total", found.source)
         return found
 
-    async def forget(self, tenant: str, *, connection: str, numbers: Sequence[str]) -> None:
-        """
-        What is cached for *numbers* (keys of PhoneNumber) is no longer true, in the store and
-        here. Raises: Unavailable.
-        """
-        self.forget_here(tenant, connection=connection, numbers=numbers)
-        for number in set(numbers):
-            equals = {"tenant": tenant, "connection": connection, "number": number}
-            async for answer in every(self._answers, Find(equals=equals)):
-                await self._answers.delete(answer.key)
+    async def find_anew(self, question: Question, *, within: timedelta) -> Found:
+        """What the CRM says now, whatever is cached and whoever asks too. Raises: as ``find``."""
+        found = await self._counted(self._ask(question, question.key), within)
+        self._metrics.count("callmesh_contact_lookups_total", found.source)
+        return found
 
-    def forget_here(self, tenant: str, *, connection: str, numbers: Sequence[str]) -> None:
+    async def forget(
+        self,
+        tenant: str,
+        *,
+        connection: str,
+        numbers: Sequence[str] = (),
+        contact_id: str | None = None,
+    ) -> None:
+        """
+        What is cached for *numbers* (keys of PhoneNumber), and what shows the record *contact_id*,
+        is no longer true, in the store and here. Without numbers it may be anybody's: then
+        nobody is unknown any more. Raises: Unavailable.
+        """
+        self.forget_here(tenant, connection=connection, numbers=numbers, contact_id=contact_id)
+        await forget_stored(self._answers, _change(tenant, connection, numbers, contact_id))
+
+    def forget_here(
+        self,
+        tenant: str,
+        *,
+        connection: str,
+        numbers: Sequence[str] = (),
+        contact_id: str | None = None,
+    ) -> None:
         """In the memory of this process, which will not believe the store's older answers either."""
-        gone = set(numbers)
-        for key, held in list(self._held.items()):
-            if held.tenant == tenant and held.connection == connection and held.number in gone:
-                del self._held[key]
-        for number in gone:
-            place = (tenant, connection, number)
-            self._forgotten[place] = self._clock.now()
-            self._forgotten.move_to_end(place)
-        while len(self._forgotten) > _HELD:
-            self._forgotten.popitem(last=False)
+        self._memory.forget(_change(tenant, connection, numbers, contact_id))
 
     async def close(self) -> None:
         """Gives up what is under way."""
-        tasks = list(self._under_way.values())
+        tasks = [*self._under_way.values(), *self._renewals.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _in_memory(self, key: str) -> CachedAnswer | None:
-        held = self._held.get(key)
-        if held is None:
-            return None
-        if held.expires_at <= self._clock.now():
-            del self._held[key]
-            return None
-        self._held.move_to_end(key)
-        return held
+    async def _counted(self, asking: Coroutine[Any, Any, Found], within: timedelta) -> Found:
+        try:
+            async with asyncio.timeout(within.total_seconds()):
+                return await asking
+        except TimeoutError:
+            self._metrics.count("callmesh_contact_lookups_total", "failed")
+            raise OutOfTime(
+                f"no contact was found out within {within.total_seconds():g} s"
+            ) from None
+        except MeshError:
+            self._metrics.count("callmesh_contact_lookups_total", "failed")
+            raise
 
-    async def _look(self, question: Question, key: str) -> Found:
+    async def _shared(self, question: Question, key: str) -> Found:
+        """Goes on when its caller is cancelled."""
+        way = self._way(question, key)
+        task = self._under_way.get(way) or self._renewals.get(way)
+        if task is None:
+            task = self._started(self._under_way, way, self._look(question, key))
+        return await asyncio.shield(task)
+
+    def _renew(self, question: Question, key: str) -> None:
+        """In the background, once at a time; where it fails the next caller has it tried again."""
+        way = self._way(question, key)
+        if way not in self._renewals:
+            unhurried = replace(question, priority=Priority.SYNC)
+            _ = self._started(self._renewals, way, self._look(unhurried, key, stale_too=False))
+
+    async def _look(self, question: Question, key: str, *, stale_too: bool = True) -> Found:
+        """In the store, else at the CRM."""
         try:
             stored = await self._glance.at(self._answers.get(key))
         except NotFound:
             stored = None
-        if stored is None or self._is_forgotten(stored):
+        if stored is None or self._memory.is_forgotten(stored):
             return await self._ask(question, key)
-        self._hold(stored)
-        return Found(stored.candidates, stored.refused, Source.STORE)
+        standing = self._standing(stored, question)
+        if standing is _Standing.FRESH:
+            self._memory.hold(stored)
+            return Found(stored.candidates, stored.refused, Source.STORE)
+        if standing is _Standing.STALE and stale_too:
+            self._memory.hold(stored)
+            self._renew(question, key)
+            return Found(stored.candidates, stored.refused, Source.STALE)
+        return await self._ask(question, key)
 
     async def _ask(self, question: Question, key: str) -> Found:
         connector = self._connections.connector(question.account)
@@ -207,38 +238,60 @@ class Finder:
             fields=question.fields,
             card=question.card,
             within=_CRM_WITHIN,
+            priority=question.priority,
         )
-        candidates = tuple(card for answer in answers for card in answer.contacts)
+        candidates = distinct(card for answer in answers for card in answer.contacts)
         refused = tuple(f"{a.module}: {a.refused}" for a in answers if a.refused is not None)
-        now = self._clock.now()
+        longest = max(question.fresh, question.stale) if candidates else question.unknown
         cached = CachedAnswer(
             key=key,
             tenant=question.account.tenant,
             connection=question.account.name,
             number=question.number.key,
+            contact=place_of(candidates),
             candidates=candidates,
             refused=refused,
             asked_at=asked_at,
-            expires_at=now + (question.fresh if candidates else question.unknown),
+            expires_at=asked_at + longest,
         )
         # Where the CRM was changed while it was asked, this is the answer of who asked, no more.
-        if not self._is_forgotten(cached):
-            self._hold(cached)
+        if not self._memory.is_forgotten(cached):
+            self._memory.hold(cached)
             await self._glance.at(self._answers.put(cached))
         return Found(candidates, refused, Source.CRM)
 
-    def _is_forgotten(self, answer: CachedAnswer) -> bool:
-        forgotten = self._forgotten.get((answer.tenant, answer.connection, answer.number))
-        return forgotten is not None and answer.asked_at < forgotten
+    def _standing(self, answer: CachedAnswer, question: Question) -> _Standing:
+        age = self._clock.now() - answer.asked_at
+        if age < (question.fresh if answer.candidates else question.unknown):
+            return _Standing.FRESH
+        if answer.candidates and age < question.stale:
+            return _Standing.STALE
+        return _Standing.OVER
 
-    def _hold(self, answer: CachedAnswer) -> None:
-        self._held[answer.key] = answer
-        self._held.move_to_end(answer.key)
-        while len(self._held) > _HELD:
-            self._held.popitem(last=False)
+    def _way(self, question: Question, key: str) -> _Way:
+        account = question.account
+        return key, self._memory.epoch(account.tenant, account.name, question.number.key)
 
-    def _over(self, way: tuple[str, datetime | None], done: asyncio.Task[Found]) -> None:
-        self._under_way.pop(way, None)
-        # Where everybody gave up nobody reads the error: say it, and asyncio is content.
-        if not done.cancelled() and (error := done.exception()) is not None:
-            log.info("lookup_failed", error=str(error))
+    def _started(
+        self,
+        tasks: dict[_Way, asyncio.Task[Found]],
+        way: _Way,
+        asking: Coroutine[Any, Any, Found],
+    ) -> asyncio.Task[Found]:
+        task = asyncio.create_task(asking)
+        tasks[way] = task
+        task.add_done_callback(lambda done: _over(tasks, way, done))
+        return task
+
+
+def _change(tenant: str, connection: str, numbers: Sequence[str], contact_id: str | None) -> Change:
+    return Change(
+        tenant=tenant, connection=connection, numbers=frozenset(numbers), contact_id=contact_id
+    )
+
+
+def _over(tasks: dict[_Way, asyncio.Task[Found]], way: _Way, done: asyncio.Task[Found]) -> None:
+    tasks.pop(way, None)
+    # Where everybody gave up nobody reads the error: say it, and asyncio is content.
+    if not done.cancelled() and (error := done.exception()) is not None:
+        log.info("lookup_failed", error=str(error))

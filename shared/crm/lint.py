@@ -177,11 +177,6 @@ def _journal(manifest: Manifest) -> Iterator[Finding]:
         if not asked & {"Reference", "CallId", "Subject", "Description"}:
             yield _error("journal.find", "it does not ask for the Reference of the call")
         yield from _pages("journal.find", journal.find.request, journal.find.pages)
-    if journal.idempotent and journal.find is None:
-        yield _warning(
-            "journal.idempotent",
-            "be sure that the CRM refuses a repeat by the Reference, or calls may be logged twice",
-        )
 
 
 def _places(manifest: Manifest) -> Iterator[Finding]:

@@ -170,4 +170,7 @@ def _faults(parameter: Parameter, value: str, may_be_plain: Callable[[str], bool
         if scheme not in {"http", "https"} or not host or "@" in rest.partition("/")[0]:
             yield "is an address: https://host/path, without user and password"
         elif scheme == "http" and parameter.https and not may_be_plain(host.partition(":")[0]):
-            yield "must begin with https://"
+            yield (
+                "must begin with https://; the operator can allow plain http to a host in "
+                "CALLMESH_NET_PLAIN"
+            )

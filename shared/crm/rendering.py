@@ -72,7 +72,9 @@ def render(
     if not whole:
         return None
     headers = {
-        name: header_value(spoken.text(text).strip()) for name, text in request.headers.items()
+        name: value
+        for name, text in request.headers.items()
+        if (value := header_value(spoken.text(text).strip()))
     }
     body, kind = _body(request, spoken, merge)
     if body is not None and "content-type" not in {name.lower() for name in headers}:
@@ -105,7 +107,9 @@ def _url(request: Request, scope: Scope) -> str:
     pairs = []
     for name, texts in request.query.items():
         for text in (texts,) if isinstance(texts, str) else texts:
-            pairs += [f"{query_value(name)}={shown}" for shown in _query_values(text, scope)]
+            shown_name = query_value(scope.text(name)) if "{{" in name else query_value(name)
+            if shown_name:
+                pairs += [f"{shown_name}={shown}" for shown in _query_values(text, scope)]
     if not pairs or not whole:
         return whole
     return f"{whole}{'&' if '?' in whole else '?'}{'&'.join(pairs)}"

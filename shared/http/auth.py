@@ -39,7 +39,9 @@ class Scope(StrEnum):
     ROUTE_ASK = "route:ask"
     CALLS_READ = "calls:read"
     CALLS_DIAL = "calls:dial"
+    CALLS_WRITE = "calls:write"
     CONTACTS_READ = "contacts:read"
+    CRM_WRITE = "crm:write"
     POPS_READ = "pops:read"
 
 

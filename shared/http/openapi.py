@@ -69,6 +69,14 @@ def _body_model(op: Operation[Any]) -> type[BaseModel] | None:
     return None
 
 
+def _is_raw(op: Operation[Any]) -> bool:
+    return In.REQUEST in places(op.request_model).values()
+
+
+def _takes_any_body(op: Operation[Any]) -> bool:
+    return _is_raw(op) and op.method != "GET"
+
+
 def _operation(op: Operation[Any], refs: Mapping[Any, Any]) -> dict[str, Any]:
     summary, _, description = (inspect.getdoc(op.handler) or "").partition("\n\n")
     document: dict[str, Any] = {
@@ -84,7 +92,9 @@ def _operation(op: Operation[Any], refs: Mapping[Any, Any]) -> dict[str, Any]:
         description = f"{description}\n\nScope of the API key: `{op.scope}`.".strip()
     if description:
         document["description"] = description
-    if body := _body_model(op):
+    if _takes_any_body(op):
+        document["requestBody"] = {"content": {"*/*": {}}}
+    elif body := _body_model(op):
         document["requestBody"] = {
             "required": True,
             "content": {"application/json": {"schema": refs[body, "validation"]}},
@@ -109,7 +119,13 @@ def _responses(op: Operation[Any], refs: Mapping[Any, Any]) -> dict[str, Any]:
     codes: dict[HTTPStatus, list[str]] = {}
     for error in errors:
         codes.setdefault(status_of(error), []).append(error.code)
-    if _body_model(op):
+    if _is_raw(op):
+        codes[status_of(ContractError)].remove(ContractError.code)
+        codes[HTTPStatus.BAD_REQUEST] = ["unreadable_body"]
+        if _takes_any_body(op):
+            codes[HTTPStatus.REQUEST_TIMEOUT] = ["request_timeout"]
+            codes[HTTPStatus.REQUEST_ENTITY_TOO_LARGE] = ["request_entity_too_large"]
+    elif _body_model(op):
         codes[HTTPStatus.BAD_REQUEST] = ["unreadable_body"]
         codes[HTTPStatus.REQUEST_TIMEOUT] = ["request_timeout"]
         codes[HTTPStatus.REQUEST_ENTITY_TOO_LARGE] = ["request_entity_too_large"]
@@ -125,7 +141,7 @@ def _responses(op: Operation[Any], refs: Mapping[Any, Any]) -> dict[str, Any]:
 
 def _parameters(op: Operation[Any]) -> Iterator[dict[str, Any]]:
     for name, place in places(op.request_model).items():
-        if place in {In.BODY, In.KEY}:
+        if place in {In.BODY, In.KEY, In.REQUEST}:
             continue
         field = op.request_model.model_fields[name]
         parameter: dict[str, Any] = {

@@ -12,12 +12,12 @@ server. An operation is a plain function of the dependencies and the request.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, Generic, Protocol, TypeVar, get_args, get_type_hints
 
-from pydantic import BaseModel, Discriminator, RootModel
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel
 
 from shared.errors import MeshError
 from shared.faults import Path
@@ -32,6 +32,27 @@ class In(Enum):
     HEADER = "header"
     BODY = "body"
     KEY = "key"
+    #: All of it, as it came.
+    REQUEST = "request"
+
+
+class RawRequest(BaseModel):
+    """
+    A request that its handler reads itself: a signature may be over every byte of it. What the
+    handler cannot read (ContractError) is answered with 400.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    method: str
+    #: Scheme and host as this server was called: behind a proxy not what the client wrote.
+    origin: str
+    #: Path and query, as they were written.
+    target: str = Field(repr=False)
+    query: Mapping[str, str] = Field(repr=False)
+    #: Names in lower case; the first of several of a name.
+    headers: Mapping[str, str] = Field(repr=False)
+    body: bytes = Field(repr=False)
 
 
 T = TypeVar("T")
@@ -41,6 +62,8 @@ FromHeader = Annotated[T, In.HEADER]
 FromBody = Annotated[T, In.BODY]
 #: The Caller behind the API key.
 FromKey = Annotated[T, In.KEY]
+#: The RawRequest.
+FromRequest = Annotated[T, In.REQUEST]
 
 D = TypeVar("D")
 Q = TypeVar("Q", bound=BaseModel)

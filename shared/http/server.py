@@ -28,13 +28,14 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from shared.clock import Clock
-from shared.errors import MeshError, Throttled, Unavailable
+from shared.errors import ContractError, MeshError, Throttled, Unavailable
 from shared.http import problems
 from shared.http.auth import Caller, KeyBook, authenticate
 from shared.http.routes import (
     Answer,
     In,
     Operation,
+    RawRequest,
     ServerEvent,
     header_name,
     input_name,
@@ -42,6 +43,7 @@ from shared.http.routes import (
     places,
 )
 from shared.observe import tracing
+from shared.observe.logging import mask_text
 from shared.observe.metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -50,6 +52,8 @@ T = TypeVar("T")
 
 #: A call event or order is a few hundred bytes, a batch of 500 some hundred kilobytes.
 MAX_BODY_BYTES = 512 * 1024
+#: What a handler reads itself: a CRM's batch has whole records in it.
+MAX_RAW_BYTES = 1024 * 1024
 #: Requests under way at once; more are told to come back.
 MAX_AT_ONCE = 256
 #: A client has so long for its body, and for taking a piece of a stream.
@@ -172,7 +176,12 @@ class HttpServer:
             if operation.answer is Answer.STREAM:
                 with self._one_more_stream(caller):
                     return await self._stream(await operation.handler(deps, asked), request)
-            answer = await operation.handler(deps, asked)
+            try:
+                answer = await operation.handler(deps, asked)
+            except ContractError as error:
+                if In.REQUEST not in where.values():
+                    raise
+                return _unreadable(mask_text(error.message))
             return _plain(operation, answer, request)
 
         return handle
@@ -219,8 +228,9 @@ class HttpServer:
                 raw[name] = request.query[name]
             elif place is In.HEADER and header_name(name) in request.headers:
                 raw[name] = request.headers[header_name(name)]
-            elif place is In.BODY:
-                body = await self._json(request)
+            elif place in {In.BODY, In.REQUEST}:
+                reading = self._json(request) if place is In.BODY else self._raw(request)
+                body = await reading
                 if isinstance(body, web.Response):
                     return body
                 raw[name] = body
@@ -233,10 +243,35 @@ class HttpServer:
                 "unsupported_media_type",
                 "Send the body as application/json.",
             )
+        body = await self._body(request)
+        if isinstance(body, web.Response):
+            return body
+        try:
+            return json.loads(body.decode(), parse_constant=_no_constant)
+        except (ValueError, RecursionError):
+            return _unreadable("The body is not JSON in UTF-8.")
+
+    async def _raw(self, request: web.Request) -> RawRequest | web.Response:
+        body = await self._body(request.clone(client_max_size=MAX_RAW_BYTES))
+        if isinstance(body, web.Response):
+            return body
+        headers: dict[str, str] = {}
+        for name, value in request.headers.items():
+            headers.setdefault(name.lower(), _clean(value))
+        return RawRequest(
+            method=request.method,
+            origin=_clean(f"{request.scheme}://{request.host}"),
+            target=_clean(request.rel_url.raw_path_qs),
+            query={_clean(name): _clean(value) for name, value in request.query.items()},
+            headers=headers,
+            body=body,
+        )
+
+    async def _body(self, request: web.Request) -> bytes | web.Response:
         try:
             # Most came with their heads.
             there = request.content.is_eof()
-            body = await (request.read() if there else self._patiently(request.read()))
+            return await (request.read() if there else self._patiently(request.read()))
         except TimeoutError:
             late = problems.problem(
                 HTTPStatus.REQUEST_TIMEOUT,
@@ -247,10 +282,6 @@ class HttpServer:
             return late
         except (ConnectionError, web.RequestPayloadError):
             return _unreadable("The body broke off.")
-        try:
-            return json.loads(body.decode(), parse_constant=_no_constant)
-        except (ValueError, RecursionError):
-            return _unreadable("The body is not JSON in UTF-8.")
 
     async def _stream(
         self, events: AsyncIterator[ServerEvent], request: web.Request
@@ -341,6 +372,11 @@ def _plain(operation: Operation[Any], answer: Any, request: web.Request) -> web.
 
 def _unreadable(detail: str) -> web.Response:
     return problems.problem(HTTPStatus.BAD_REQUEST, "unreadable_body", detail)
+
+
+def _clean(text: str) -> str:
+    """Odd bytes in a head are lone surrogates by now; nothing that is signed has any."""
+    return text.encode(errors="replace").decode()
 
 
 def _no_constant(name: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -28,11 +28,18 @@ _LOCAL_NAT64 = ip_network("64:ff9b:1::/48")
 _NUMERIC = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*\.?", re.IGNORECASE)
 
 
+_HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
+
+
 class AddressGuard:
     """Public addresses, and those of the operator's list."""
 
-    def __init__(self, allowed: Sequence[Network] = ()) -> None:
+    def __init__(
+        self, allowed: Sequence[Network] = (), *, plain: Collection[str] = frozenset()
+    ) -> None:
+        """*plain*: names of hosts, in lower case, that may be asked without TLS."""
         self._allowed = tuple(allowed)
+        self._plain = frozenset(plain)
 
     def check(self, address: str) -> None:
         """Raises: Rejected."""
@@ -46,7 +53,12 @@ class AddressGuard:
             )
 
     def allows(self, host: str) -> bool:
-        """Whether *host* is an address of the list, or this machine by its name and that listed."""
+        """
+        Whether *host* is an address of the list, this machine by its name where that is listed, or
+        a name that may be asked without TLS.
+        """
+        if host.lower() in self._plain:
+            return True
         address = "127.0.0.1" if host == "localhost" else host.strip("[]")
         try:
             return contains(self._allowed, address)
@@ -87,6 +99,15 @@ def networks(text: str, *, setting: str) -> tuple[Network, ...]:
         return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
     except ValueError as error:
         raise BadSetting(f"{setting}: {error}") from None
+
+
+def hosts(text: str, *, setting: str) -> frozenset[str]:
+    """``crm.lan, sandbox``. Raises: BadSetting."""
+    found = frozenset(part.strip().lower() for part in text.split(",") if part.strip())
+    for host in found:
+        if not _HOST.fullmatch(host):
+            raise BadSetting(f"{setting}: {host} is no name of a host")
+    return found
 
 
 def contains(allowed: Sequence[Network], address: str) -> bool:

@@ -21,7 +21,7 @@ from shared.crm.registry import Templates
 from shared.errors import BadSetting
 from shared.http.auth import API_KEYS, KeyBook
 from shared.net.client import HttpClient
-from shared.net.guard import AddressGuard, networks
+from shared.net.guard import AddressGuard, hosts, networks
 from shared.observe.metrics import Metrics
 from shared.runtime.service import Platform
 from shared.runtime.settings import (
@@ -90,7 +90,10 @@ async def open_platform(
         store = _store(choice, db, clock)
         stack.push_async_callback(store.close)
         bus = _bus(choice, db, clock, metrics, consumers)
-        guard = AddressGuard(networks(choice.net.allow, setting="CALLMESH_NET_ALLOW"))
+        guard = AddressGuard(
+            networks(choice.net.allow, setting="CALLMESH_NET_ALLOW"),
+            plain=hosts(choice.net.plain, setting="CALLMESH_NET_PLAIN"),
+        )
         yield Platform(
             bus=bus,
             store=store,

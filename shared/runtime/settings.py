@@ -173,6 +173,12 @@ class NetSettings(Settings):
         description="Networks beside the public internet that CRM URLs may lead to, "
         "comma-separated: `10.1.0.0/16`. Tenants' administrators write those URLs.",
     )
+    plain: str = Field(
+        default="",
+        description="Names of hosts that CRM URLs may name with `http://`, comma-separated: "
+        "`crm.lan`. Addresses that `CALLMESH_NET_ALLOW` lists may be; all else is `https://`, unless "
+        "a template is made for systems of one's own.",
+    )
 
 
 class OtelSettings(Settings):

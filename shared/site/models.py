@@ -191,7 +191,9 @@ class CrmConnection(Part):
 
     name: Name
     template: Name
-    parameters: dict[Name, Text] = Field(default_factory=dict)
+    parameters: dict[Name, Annotated[str, StringConstraints(max_length=500)]] = Field(
+        default_factory=dict, description="Fields of the template's set-up form."
+    )
     credentials: dict[Name, Secret] = Field(default_factory=dict)
     modules: tuple[Text, ...] = Field(
         default=(), description="Contact types to search, in order; empty: all of the template."

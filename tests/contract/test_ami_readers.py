@@ -41,6 +41,7 @@ from shared.site.file import read_site_file
 from shared.site.models import Sealing
 from shared.sqlite import SqliteFile
 from shared.storage.sqlite import SqliteStore
+from shared.testing.builders import HERE
 from shared.testing.waiting import eventually
 
 SECOND = timedelta(seconds=1)
@@ -81,7 +82,9 @@ class Exchange:
         for old, new in (changes or {}).items():
             assert old in text
             text = text.replace(old, new)
-        (site,) = read_site_file(text, source="test", sealing=Sealing(self.box, {}, Path()))
+        (site,) = read_site_file(
+            text, source="test", sealing=Sealing(self.box, {}, Path()), around=HERE
+        )
         now = self.clock.now()
         await self.sites.put(
             SiteDocument(key=TENANT, tenant=TENANT, site=site, changed_at=now, changed_by="test")

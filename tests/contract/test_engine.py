@@ -31,9 +31,7 @@ CALL = {
 @asynccontextmanager
 async def shop(*exchanges: dict[str, Any]) -> AsyncIterator[TemplateConnector]:
     """A Corner Shop that wants exactly these requests."""
-    cassette = Cassette.model_validate(
-        {"about": "", "do": "check", "exchanges": list(exchanges)}
-    )
+    cassette = Cassette.model_validate({"about": "", "do": "check", "exchanges": list(exchanges)})
     replay = Replay(cassette)
     given = ConnectionIn(
         parameters={"url": "{server}"}, credentials={"api_key": "k-1"}, region="GB"
@@ -54,7 +52,14 @@ def asked(phone: str, *people: dict[str, Any], **answer: Any) -> dict[str, Any]:
     }
 
 
-ANN = {"id": 7, "first": "Ann", "last": "Lee", "shop": "Lee & Co", "seller": 3, "phone": "020 7946 0123"}
+ANN = {
+    "id": 7,
+    "first": "Ann",
+    "last": "Lee",
+    "shop": "Lee & Co",
+    "seller": 3,
+    "phone": "020 7946 0123",
+}
 
 
 async def found(connector: TemplateConnector, **more: Any) -> Any:

@@ -52,7 +52,7 @@ from shared.site.file import read_site_file
 from shared.site.models import Sealing
 from shared.sqlite import SqliteFile
 from shared.storage.sqlite import SqliteStore
-from shared.testing.builders import NOON, a_call
+from shared.testing.builders import HERE, NOON, a_call
 
 SECOND = timedelta(seconds=1)
 HOUR = timedelta(hours=1)
@@ -79,7 +79,7 @@ class Journal:
         text = site_file(crm_url=urls[0], ami_port=1, settle_s=0)
         text = text.replace(USERS[0]["id"], owner or USERS[0]["id"])
         sealing = Sealing(self.box, {}, Path())
-        (site,) = read_site_file(text, source="test", sealing=sealing)
+        (site,) = read_site_file(text, source="test", sealing=sealing, around=HERE)
         first = site.crm[0]
         more = [
             first.model_copy(
@@ -188,7 +188,8 @@ async def test_a_crm_that_is_away_for_two_days_gets_its_entry(
             await journal.clock.advance(timedelta(minutes=16))
             await asyncio.sleep(0.002)  # noqa: TID251  requests need real time beside it
         waiting = await journal.entry()
-        assert (waiting.state, waiting.reason) == (EntryState.DUE, "the CRM answered 503")
+        assert waiting.state is EntryState.DUE
+        assert "the CRM answered 503" in (waiting.reason or "")
         crm.faults = Faults()
         await journal.until(EntryState.SENT, step=timedelta(minutes=1))
     assert len(subjects(crm)) == 1
@@ -203,9 +204,8 @@ async def test_one_that_was_given_up_is_sent_when_it_is_told_to(
         await journal.until(EntryState.FAILED, step=timedelta(minutes=30))
         crm.faults = Faults()
         failed = [entry async for entry in journal.entries.in_state(EntryState.FAILED)]
-        assert [(entry.call_id, entry.reason) for entry in failed] == [
-            ("c1", "the CRM answered 503")
-        ]
+        assert [entry.call_id for entry in failed] == ["c1"]
+        assert "the CRM answered 503" in (failed[0].reason or "")
         await journal.entries.retry(await journal.entry())
         await journal.until(EntryState.SENT)
     assert len(subjects(crm)) == 1

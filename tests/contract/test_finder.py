@@ -522,6 +522,7 @@ async def test_an_address_inside_the_operators_network_is_not_called(world: Worl
         world.store, http=guarded, secrets=world.box, clock=world.clock, metrics=Metrics()
     )
     finder = Finder(connections, world.store, clock=world.clock, metrics=Metrics())
+    world.url = world.url.replace("http:", "https:")
     async with guarded:
         with pytest.raises(Rejected, match="CALLMESH_NET_ALLOW"):
             await finder.find(world.question(), within=SOON)

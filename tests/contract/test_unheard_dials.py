@@ -30,6 +30,7 @@ from shared.site.file import read_site_file
 from shared.site.models import Sealing
 from shared.sqlite import SqliteFile
 from shared.storage.sqlite import SqliteStore
+from shared.testing.builders import HERE
 from shared.testing.waiting import eventually
 
 SECOND = timedelta(seconds=1)
@@ -62,7 +63,9 @@ class Dialer:
 
     async def apply(self) -> None:
         text = site_file(crm_url="http://127.0.0.1:1", ami_port=1)
-        (site,) = read_site_file(text, source="test", sealing=Sealing(self.box, {}, Path()))
+        (site,) = read_site_file(
+            text, source="test", sealing=Sealing(self.box, {}, Path()), around=HERE
+        )
         now = self.clock.now()
         await self.sites.put(
             SiteDocument(key=TENANT, tenant=TENANT, site=site, changed_at=now, changed_by="test")

@@ -21,6 +21,7 @@ from shared.site.apply import carry_out, plan
 from shared.site.documents import SITES
 from shared.site.file import read_site_file
 from shared.site.models import Sealing
+from shared.testing.builders import HERE
 
 DID = "1202777777"
 #: With region and without: the numbers are none of any region.
@@ -98,7 +99,7 @@ async def asking(
         sealing = Sealing(platform.secrets, {}, Path())
         stored = platform.store.collection(SITES)
         wanted = await plan(
-            read_site_file(text, source="seed", sealing=sealing),
+            read_site_file(text, source="seed", sealing=sealing, around=HERE),
             stored,
             secrets=platform.secrets,
             clock=platform.clock,

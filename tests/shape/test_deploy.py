@@ -22,6 +22,7 @@ from services.catalog import CATALOG, settings_classes
 from services.cli.main import app
 from shared.contracts.routing import DestinationKind
 from shared.moments import to_duration
+from shared.net.guard import AddressGuard, hosts
 from shared.pbx.asterisk.tracker import CLICK_VARIABLE
 from shared.runtime.settings import (
     SECRETS_DIR,
@@ -33,7 +34,7 @@ from shared.runtime.settings import (
 from shared.sandbox.crm import CLIENT_ID, CLIENT_SECRET, REFRESH_TOKEN
 from shared.sandbox.pbx import SECRET, USERNAME
 from shared.secrets import SecretBox, new_key
-from shared.site.file import read_site_file
+from shared.site.file import Surroundings, read_site_file
 from shared.site.models import AsteriskPbx, Sealing, Site
 
 ROOT = Path(__file__).parents[2]
@@ -429,7 +430,13 @@ def test_the_site_of_the_development_containers_opens_the_sandbox_and_nothing_el
 ) -> None:
     box = SecretBox([new_key()])
     text = dev["configs"]["site"]["content"]
-    (site,) = read_site_file(text, source=DEV.name, sealing=Sealing(box, {}, tmp_path))
+    plain = hosts(dev["x-dev"]["environment"]["CALLMESH_NET_PLAIN"], setting="dev.yaml")
+    (site,) = read_site_file(
+        text,
+        source=DEV.name,
+        sealing=Sealing(box, {}, tmp_path),
+        around=Surroundings(may_be_plain=AddressGuard(plain=plain).allows),
+    )
     pbx = asterisk_of(site)
     assert (pbx.username, box.open(pbx.secret).get_secret_value()) == (USERNAME, SECRET)
     opened = {

@@ -13,7 +13,8 @@ import pytest
 from services.catalog import CATALOG
 from services.cli.contracts import generated
 from shared.contracts.envelope import REGISTRY, Query
-from shared.crm.registry import templates
+from shared.crm.lint import lint
+from shared.crm.registry import shipped, shipped_names
 from shared.observe.metrics import METRICS
 from shared.testing.docs import linked_files, shell_blocks
 
@@ -123,10 +124,13 @@ def test_every_metric_of_the_code_is_in_the_table() -> None:
     assert used <= set(METRICS)
 
 
-def test_every_template_states_its_quality_and_has_a_scenario() -> None:
-    for name in templates():
-        mentioned = [f for f in (ROOT / "tests").rglob("*.py") if f"{name}" in f.read_text()]
-        assert mentioned, name
+@pytest.mark.parametrize("name", shipped_names())
+def test_a_template_that_ships_has_no_faults_and_a_page_for_its_administrator(name: str) -> None:
+    assert not lint(shipped(name))
+    page = (ROOT / "docs" / "how-to" / "crm" / f"{name}.md").read_text()
+    manifest = shipped(name)
+    asked_for = [*(p.name for p in manifest.parameters), *(c.name for c in manifest.credentials)]
+    assert [field for field in asked_for if field not in page] == [], "not explained"
 
 
 #: Put together here, so that this file does not hold them.

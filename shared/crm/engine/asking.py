@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -19,11 +20,11 @@ from yarl import URL
 
 from shared.clock import Clock
 from shared.crm.bodies import read_body
-from shared.crm.form.access import Place, PlaceKind
+from shared.crm.form.access import PlaceKind
 from shared.crm.form.answers import Meaning
 from shared.crm.form.manifest import Event, Manifest
 from shared.crm.form.requests import FilePart, Request, Step
-from shared.crm.language.contexts import form_value, header_value, query_value
+from shared.crm.language.contexts import form_value, header_name, header_value, query_value
 from shared.crm.language.functions import plain_text
 from shared.crm.language.gjson import escape_literal
 from shared.crm.language.paths import at_path
@@ -325,23 +326,28 @@ class CrmRequests:
     def _carrying(self, rendered: Rendered, scope: Scope) -> Rendered:
         """With the template's headers and what its auth puts on each request."""
         headers = {"Accept": "application/json"}
-        headers |= {
-            name: header_value(scope.text(text)) for name, text in self._manifest.headers.items()
-        }
+        for name, text in self._manifest.headers.items():
+            if value := header_value(scope.text(text)):
+                headers[name] = value
         auth = self._manifest.auth
         scope = self._signed(rendered, scope)
         if auth.basic is not None:
             pair = base64.b64encode(scope.text(auth.basic).encode()).decode()
             headers.setdefault("Authorization", f"Basic {pair}")
-        for place in auth.carried:
-            if place.kind is PlaceKind.HEADER and place.name not in self._manifest.headers:
-                headers[place.name] = header_value(scope.text(place.value))
+        carried = [
+            (place.kind, name, value)
+            for place in auth.carried
+            if (name := scope.text(place.name)) and (value := scope.text(place.value))
+        ]
+        for kind, name, value in carried:
+            if kind is PlaceKind.HEADER and name not in self._manifest.headers:
+                headers[header_name(name)] = header_value(value)
         own = {name.lower() for name in rendered.headers}
         kept = {name: value for name, value in headers.items() if name.lower() not in own}
         ready = replace(rendered, headers={**kept, **rendered.headers})
-        for place in auth.carried:
-            if place.kind is not PlaceKind.HEADER:
-                ready = _placed(ready, place, scope.text(place.value))
+        for kind, name, value in carried:
+            if kind is not PlaceKind.HEADER:
+                ready = _placed(ready, kind, name, value)
         return ready
 
     def _signed(self, rendered: Rendered, scope: Scope) -> Scope:
@@ -384,7 +390,7 @@ class CrmRequests:
                 if not address.startswith(("http://", "https://")):
                     raise Rejected("a recording without an http address cannot be uploaded")
                 file = await self._http.send("GET", URL(address), within=within)
-                if file.status >= 400:  # noqa: PLR2004  RFC 9110
+                if file.status >= HTTPStatus.BAD_REQUEST:
                     raise Rejected(f"the recording's address answered {file.status}")
                 body += file.body
             else:
@@ -401,19 +407,19 @@ class CrmRequests:
         self._metrics.count("callmesh_crm_requests_total", self._manifest.name, outcome)
 
 
-def _placed(ready: Rendered, place: Place, value: str) -> Rendered:
-    pair = f"{query_value(place.name)}={form_value(value)}"
-    if place.kind is PlaceKind.QUERY:
+def _placed(ready: Rendered, kind: PlaceKind, name: str, value: str) -> Rendered:
+    pair = f"{query_value(name)}={form_value(value)}"
+    if kind is PlaceKind.QUERY:
         text = str(ready.url)
         joined = f"{text}{'&' if ready.url.raw_query_string else '?'}{pair}"
         return replace(ready, url=URL(joined, encoded=True))
-    if place.kind is PlaceKind.FORM:
+    if kind is PlaceKind.FORM:
         body = f"{ready.body.decode()}&{pair}" if ready.body else pair
-        kind = {"Content-Type": "application/x-www-form-urlencoded"}
-        return replace(ready, body=body.encode(), headers={**kind, **ready.headers})
+        typed = {"Content-Type": "application/x-www-form-urlencoded", **ready.headers}
+        return replace(ready, body=body.encode(), headers=typed)
     filled = orjson.loads(ready.body) if ready.body else {}
     if not isinstance(filled, dict):
         raise ContractError("auth puts a key into the JSON body, and this body is no object")
-    filled[place.name] = value
-    kind = {"Content-Type": "application/json"}
-    return replace(ready, body=orjson.dumps(filled), headers={**kind, **ready.headers})
+    filled[name] = value
+    typed = {"Content-Type": "application/json", **ready.headers}
+    return replace(ready, body=orjson.dumps(filled), headers=typed)

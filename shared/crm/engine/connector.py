@@ -292,7 +292,11 @@ class TemplateConnector:
             if not journal.idempotent:
                 raise Unavailable("the CRM took the entry and did not say its id")
             entry_id = entry.reference
-        await self._complete(journal, {**variables, "EntryId": entry_id}, within)
+        taken = {
+            name: self.requests.at(reply.value, path, variables)
+            for name, path in journal.take.items()
+        }
+        await self._complete(journal, {**variables, **taken, "EntryId": entry_id}, within)
         return entry_id
 
     async def find_entry(self, entry: JournalEntry, *, within: timedelta) -> str | None:

@@ -11,7 +11,7 @@ from shared.contracts.contacts import ContactCard
 from shared.crm.engine.asking import CrmRequests
 from shared.crm.engine.cards import CardMaker
 from shared.crm.engine.pages import records_in
-from shared.crm.form.contacts import ContactType, Search
+from shared.crm.form.contacts import ContactType, Search, Then
 from shared.crm.form.manifest import Manifest
 from shared.crm.language.contexts import SEARCH_ESCAPES
 from shared.crm.language.functions import plain_text
@@ -22,6 +22,8 @@ from shared.phone import PhoneNumber, same_number, spellings
 
 #: Records of one answer that are looked at; a search by text may find the whole CRM.
 _MOST_RECORDS = 200
+#: Records of which further requests are made; a search by number has a handful.
+_MOST_FOLLOWED = 20
 #: Requests of one search, whatever the formats and fields.
 _MOST_REQUESTS = 60
 
@@ -198,26 +200,36 @@ class Searcher:
         ]
         for then in search.then:
             later: list[tuple[Any, Mapping[str, Any]]] = []
-            for record, known in found:
-                taken = {
-                    name: self._requests.at(record, where, known)
-                    for name, where in then.take.items()
-                }
-                more = {**known, **taken}
-                reply = await self._requests.ask(
-                    then.request, more, within=within, priority=priority, searching=True
-                )
-                if reply is None or reply.nothing:
-                    continue
-                path = self._requests.path(then.records, more)
-                later += [
-                    (_merged(record, new) if then.merge else new, more)
-                    for new in records_in(
-                        reply.value, path, absent_is_nobody=then.absent_is_nobody
-                    )[:_MOST_RECORDS]
-                ]
+            for record, known in found[:_MOST_FOLLOWED]:
+                later += await self._followed(then, record, known, within, priority)
             found = later[:_MOST_RECORDS]
         return found
+
+    async def _followed(
+        self,
+        then: Then,
+        record: Any,
+        known: Mapping[str, Any],
+        within: timedelta,
+        priority: Priority,
+    ) -> list[tuple[Any, Mapping[str, Any]]]:
+        """What takes the place of *record*, with the variables that were taken out of it."""
+        more = {
+            **known,
+            **{name: self._requests.at(record, where, known) for name, where in then.take.items()},
+        }
+        reply = await self._requests.ask(
+            then.request, more, within=within, priority=priority, searching=True
+        )
+        found = []
+        if reply is not None and not reply.nothing:
+            path = self._requests.path(then.records, more)
+            found = records_in(reply.value, path, absent_is_nobody=then.absent_is_nobody)
+        if not found and then.keep:
+            return [(record, more)]
+        return [
+            (_merged(record, new) if then.merge else new, more) for new in found[:_MOST_RECORDS]
+        ]
 
 
 def _merged(old: Any, new: Any) -> Any:

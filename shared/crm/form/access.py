@@ -50,7 +50,7 @@ class Parameter(Strict):
     https: bool = Field(
         default=True,
         description="kind url: `https` only; plain `http` is taken for addresses that the operator "
-        "allows in CALLMESH_NET_ALLOW.",
+        "allows in CALLMESH_NET_ALLOW, and names in CALLMESH_NET_PLAIN.",
     )
 
 
@@ -74,7 +74,9 @@ class Place(Strict):
     """Something that every request of the API carries: a key, a token, a session."""
 
     kind: PlaceKind = Field(alias="in")
-    name: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    name: Annotated[Text, StringConstraints(min_length=1)] = Field(
+        description="One that comes out as nothing, or whose value does, is not sent."
+    )
     value: Text
 
 

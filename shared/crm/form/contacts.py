@@ -42,6 +42,10 @@ class Then(Strict):
     merge: bool = Field(
         default=False, description="The fields of the record before are kept under the new ones."
     )
+    keep: bool = Field(
+        default=False,
+        description="The record before stays where this is not sent or finds nothing.",
+    )
 
 
 class Search(Strict):
@@ -148,6 +152,7 @@ class Create(Strict):
         for place, step in enumerate(self.before):
             yield from step.texts(f"{at}.before.{place}")
         yield from self.request.texts(f"{at}.request")
+        yield f"{at}.contact_id", self.contact_id
 
 
 class ContactType(Strict):

@@ -9,7 +9,17 @@ from typing import Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from shared.crm.form.requests import Pages, Path, Placed, Request, Step, Strict, Text, texts_in
+from shared.crm.form.requests import (
+    Pages,
+    Path,
+    Placed,
+    Request,
+    Step,
+    Strict,
+    Text,
+    VariableName,
+    texts_in,
+)
 from shared.moments import Duration
 
 #: ``Kind`` is direction and disposition, ``inbound answered``; ``Number`` E.164 where it is known.
@@ -85,6 +95,9 @@ class Journal(Strict):
     )
     accepted_values: tuple[str, ...] = ("SUCCESS",)
     entry_id: Path = Field(description="Path in the answer to the entry's id.")
+    take: dict[VariableName, Path] = Field(
+        default_factory=dict, description="Further values out of the answer, for `after`."
+    )
     after: tuple[Step, ...] = Field(
         default=(),
         max_length=10,
@@ -112,6 +125,9 @@ class Journal(Strict):
         for place, step in enumerate(self.before):
             yield from step.texts(f"{at}.before.{place}")
         yield from self.create.texts(f"{at}.create")
+        yield f"{at}.entry_id", self.entry_id
+        yield f"{at}.accepted", self.accepted or ""
+        yield from texts_in(self.take, f"{at}.take")
         for place, step in enumerate(self.after):
             yield from step.texts(f"{at}.after.{place}")
         if self.find is not None:

@@ -181,6 +181,8 @@ class Manifest(Strict):
         yield from self._texts_of_contacts(own)
         if self.users is not None:
             yield from _with(own | PAGE_VARIABLES, self.users.request.texts("users.request"))
+            paths = self.users.model_dump(exclude={"request", "pages"}, exclude_none=True)
+            yield from _with(own, texts_in(paths, "users"))
         yield from self._texts_of_journal(own)
         yield from self._texts_of_changes(own)
         for place, follow_up in enumerate(self.follow_ups):
@@ -206,6 +208,7 @@ class Manifest(Strict):
             yield f"auth.compute.{name}", {*known}, text
             known.add(name)
         for place, carried in enumerate(auth.apply):
+            yield f"auth.apply.{place}.name", known, carried.name
             yield f"auth.apply.{place}.value", known, carried.value
 
     def _texts_of_contacts(self, own: frozenset[str]) -> Iterator[tuple[str, Collection[str], str]]:
@@ -242,7 +245,8 @@ class Manifest(Strict):
         if self.journal is None:
             return
         steps = (*self.journal.before, *self.journal.after)
-        known = own | JOURNAL_VARIABLES | {"EntryId"} | {n for step in steps for n in step.makes}
+        known = own | JOURNAL_VARIABLES | {"EntryId", *self.journal.take}
+        known |= {name for step in steps for name in step.makes}
         for contact in self.contacts.values():
             known |= contact.variables.keys() | contact.map.custom.keys()
         yield from _with(known | PAGE_VARIABLES, self.journal.texts("journal"))
@@ -254,7 +258,11 @@ class Manifest(Strict):
             yield "changes.hook.check.text", own | HOOK_VARIABLES, self.changes.hook.check.text
         if self.changes.poll is not None:
             known = own | PAGE_VARIABLES | {"Since"}
-            yield from _with(known, self.changes.poll.request.texts("changes.poll.request"))
+            poll = self.changes.poll
+            yield from _with(known, poll.request.texts("changes.poll.request"))
+            yield "changes.poll.records", known, poll.records
+            paths = poll.map.model_dump(exclude_none=True)
+            yield from _with(known, texts_in(paths, "changes.poll.map"))
 
 
 def _with(

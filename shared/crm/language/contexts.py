@@ -27,6 +27,7 @@ __all__ = [
 
 #: RFC 3986 lets these stand in a query as they are; the logs of seed 000 show them so.
 _QUERY_SAFE = "():,/!~*'-._"
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 #: A browser reads a backslash as a slash, and leaves out a line break.
 _NO_URL = re.compile(r"[\x00-\x20\x7f-\xa0\\]")
@@ -47,6 +48,13 @@ def query_value(text: str) -> str:
 def form_value(text: str) -> str:
     """As in ``application/x-www-form-urlencoded``: a space is ``+``."""
     return text if isinstance(text, Encoded) else quote_plus(plain_text(text))
+
+
+def header_name(text: str) -> str:
+    """Raises ContractError: RFC 9110 has a short list of what a name may hold."""
+    if not _TOKEN.fullmatch(text):
+        raise ContractError("a header's name holds what none may hold")
+    return text
 
 
 def header_value(text: str) -> str:

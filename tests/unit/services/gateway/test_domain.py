@@ -18,7 +18,7 @@ from shared.contracts.calls import (
     LegOutcome,
     Party,
 )
-from shared.contracts.contacts import ContactResolved, ContactUnknown
+from shared.contracts.contacts import ContactCard, ContactResolved, ContactUnknown
 from shared.contracts.dialing import DialReason, DialState, DialStateChanged
 from shared.contracts.envelope import Event
 from shared.testing.builders import NOON, a_call, a_contact
@@ -448,3 +448,51 @@ def test_every_kind_of_event_has_the_name_of_its_kind() -> None:
 
     names = [name for name, _ in itertools.groupby(sorted(event.event_name for event in events))]
     assert names == ["answered", "closed", "contact", "dial", "ringing"]
+
+
+# -- who of several is it? --------------------------------------------------------------------
+
+ADA, BOB = a_contact(), a_contact(contact_id="830", display_name="Bob")
+
+
+def several(**changes: Any) -> ContactResolved:
+    known: dict[str, Any] = {"contact": ADA, "candidates": (ADA, BOB), "ambiguous": True}
+    return ContactResolved(call_id="c1", number="447700900123", **(known | changes))
+
+
+def chosen(card: ContactCard) -> ContactResolved:
+    return several(contact=card, ambiguous=False, chosen_by="screen")
+
+
+def test_an_agent_who_has_to_choose_is_shown_all() -> None:
+    for events in ([ringing(), several()], [several(), ringing()]):
+        event = Watch().take(*events).told[-1]
+        assert (event.ambiguous, event.candidates, event.contact) == (True, (ADA, BOB), ADA)
+
+
+def test_one_alone_is_no_choice() -> None:
+    event = Watch().take(ringing(), several(candidates=(ADA,), ambiguous=False)).told[-1]
+    assert "candidates" not in event.model_dump_json(exclude_none=True)
+    assert "ambiguous" not in event.model_dump_json(exclude_none=True)
+
+
+def test_every_phone_of_the_call_sees_the_choice() -> None:
+    watch = Watch().take(ringing("101", "l1"), ringing("102", "l2"), several(), chosen(BOB))
+    assert watch.words[-2:] == ["contact 101", "contact 102"]
+    assert (watch.told[-1].contact, watch.told[-1].ambiguous) == (BOB, None)
+    (shown,) = watch.board.open_pops("acme", "101")
+    assert (shown.contact, shown.candidates) == (BOB, (ADA, BOB))
+
+
+@pytest.mark.parametrize("late", [several(), unknown_contact()])
+def test_what_is_found_out_after_the_choice_does_not_undo_it(late: Event) -> None:
+    watch = Watch().take(ringing(), chosen(BOB)).take(late, after=timedelta(seconds=1))
+    (shown,) = watch.board.open_pops("acme", "101")
+    assert (shown.contact, watch.words) == (BOB, ["ringing 101", "contact 101"])
+
+
+def test_of_two_choices_the_later_one_counts_whatever_comes_first() -> None:
+    watch = Watch().take(ringing()).take(chosen(BOB), after=timedelta(seconds=2))
+    watch.take(chosen(ADA), after=timedelta(seconds=1))
+    (shown,) = watch.board.open_pops("acme", "101")
+    assert shown.contact == BOB

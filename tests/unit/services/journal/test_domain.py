@@ -30,7 +30,7 @@ from shared.contracts.calls import (
     RecordingReady,
     TransferKind,
 )
-from shared.contracts.contacts import ContactResolved, ContactUnknown
+from shared.contracts.contacts import ContactCard, ContactResolved, ContactUnknown
 from shared.contracts.envelope import Event
 from shared.contracts.hooks import HookEvent
 from shared.contracts.journal import CallJournaled, JournalFailed
@@ -681,3 +681,42 @@ def test_nothing_is_written_before_beginning_and_end_are_known(
     site = Site(tenant="acme", crm=(a_connection(),))
 
     assert wanted_entries(record_of(*events), site) == []
+
+
+# -- who of several is it? --------------------------------------------------------------------
+
+ADA, BOB = a_contact(), a_contact(contact_id="830", display_name="Bob")
+
+
+def several(**changes: Any) -> ContactResolved:
+    known: dict[str, Any] = {"contact": ADA, "candidates": (ADA, BOB), "ambiguous": True}
+    return ContactResolved(call_id="c1", number="1", **(known | changes))
+
+
+def chosen(card: ContactCard) -> ContactResolved:
+    return several(contact=card, ambiguous=False, chosen_by="screen")
+
+
+def test_where_the_agent_has_to_choose_nobody_is_the_contact_yet() -> None:
+    record = record_of((0, a_call()), (1, several()))
+    assert (record.contact, record.contact_known) == (None, True)
+    assert record.candidates == (ADA, BOB)
+
+
+@pytest.mark.parametrize("automatic_at", [1, 3])
+@pytest.mark.parametrize("arrives", ["first", "last"])
+def test_a_choice_stands_whenever_the_lookup_ends(automatic_at: float, arrives: str) -> None:
+    events: list[tuple[float, Event]] = [(automatic_at, several()), (2, chosen(BOB))]
+    record = record_of((0, a_call()), *(events if arrives == "first" else events[::-1]))
+    assert (record.contact, record.chosen_by) == (BOB, "screen")
+    assert record.candidates == (ADA, BOB)
+
+
+def test_the_last_choice_counts() -> None:
+    record = record_of((3, chosen(ADA)), (2, chosen(BOB)), (1, chosen(ADA)), (0, several()))
+    assert record.contact == ADA
+
+
+def test_a_choice_outlives_a_lookup_that_knows_only_one() -> None:
+    alone = several(candidates=(ADA,), ambiguous=False)
+    assert record_of((1, chosen(BOB)), (2, alone)).contact == BOB

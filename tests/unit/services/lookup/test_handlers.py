@@ -5,15 +5,27 @@ from datetime import timedelta
 
 import pytest
 
-from services.lookup.handlers import Deps, find_contact, forget_contact, read_users, resolve_caller
-from services.lookup.store import USERS, UserBook
+from services.lookup.handlers import (
+    Deps,
+    create_contact,
+    fetch_users,
+    find_contact,
+    forget_contact,
+    learn_of_answer,
+    read_users,
+    resolve_caller,
+)
+from services.lookup.making import ContactMaker
+from services.lookup.store import CALLERS, MAKINGS, CallerBook, MakingBook
 from shared.bus.embedded import EmbeddedBus
 from shared.bus.publisher import ServicePublisher
 from shared.clock import ManualClock
-from shared.contracts.contacts import ContactChanged, FindContact
+from shared.contracts.calls import CallAnswered, Party
+from shared.contracts.contacts import ContactChanged, CreateContact, FetchUsers, FindContact
 from shared.contracts.envelope import wrap
 from shared.crm.connections import CrmConnections
 from shared.crm.finder import Finder
+from shared.crm.users import USERS, UserBook
 from shared.errors import NotFound, Unavailable
 from shared.net.client import HttpClient
 from shared.net.guard import AddressGuard
@@ -48,10 +60,20 @@ def deps(db: SqliteFile, clock: ManualClock) -> Deps:
         metrics=Metrics(),
     )
     bus = EmbeddedBus(db, clock=clock, metrics=Metrics())
+    finder = Finder(connections, store, clock=clock, metrics=Metrics())
+    users = UserBook(store.collection(USERS), clock)
     return Deps(
-        finder=Finder(connections, store, clock=clock, metrics=Metrics()),
+        finder=finder,
         connections=connections,
-        users=UserBook(store.collection(USERS), clock),
+        users=users,
+        callers=CallerBook(store.collection(CALLERS), clock),
+        maker=ContactMaker(
+            finder=finder,
+            connections=connections,
+            users=users,
+            makings=MakingBook(store.collection(MAKINGS), clock),
+            clock=clock,
+        ),
         site=SiteBook(store.collection(SITES), clock, poll=timedelta(seconds=1)),
         publisher=ServicePublisher(bus, service="lookup", clock=clock),
         clock=clock,
@@ -86,3 +108,22 @@ async def test_nothing_is_not_found_before_the_site_is_known(deps: Deps, db: Sql
 async def test_a_change_is_not_read_without_the_region_of_its_numbers(deps: Deps) -> None:
     with pytest.raises(Unavailable, match="not loaded"):
         await forget_contact(deps, wrap(CHANGED, source="x", tenant="acme", occurred_at=NOON))
+
+
+async def test_no_contact_is_made_before_it_is_known_whether_one_may(deps: Deps) -> None:
+    order = CreateContact(call_id="c1", connection="zoho", number="+447700900123")
+    answer = CallAnswered(call_id="c1", pbx="main", leg_id="1", callee=Party(extension="101"))
+    with pytest.raises(Unavailable, match="not loaded"):
+        await create_contact(deps, wrap(order, source="x", tenant="acme", occurred_at=NOON))
+    with pytest.raises(Unavailable, match="not loaded"):
+        await learn_of_answer(deps, wrap(answer, source="x", tenant="acme", occurred_at=NOON))
+
+
+async def test_nobody_is_asked_for_the_users_of_a_connection_that_is_not_there(
+    deps: Deps, db: SqliteFile
+) -> None:
+    await db.open()
+    await deps.site.refresh()
+    question = wrap(FetchUsers(connection="zoho"), source="x", tenant="acme", occurred_at=NOON)
+    with pytest.raises(NotFound, match="no CRM connection zoho"):
+        await fetch_users(deps, question)

@@ -200,7 +200,8 @@ def test_all_events_once_more_right_away_say_nothing_new(name: str) -> None:
 
 
 @settings(deadline=None, max_examples=40)
-@given(name=st.sampled_from(NAMES), share=st.floats(0, 1))
+# Who picks up a call that was missed is seen to answer a call of their own.
+@given(name=st.sampled_from([name for name in NAMES if name != "pickup"]), share=st.floats(0, 1))
 def test_joining_in_the_middle_of_a_call_is_no_error(name: str, share: float) -> None:
     messages = recorded(name)
 

@@ -1,0 +1,52 @@
+"""What the operations of gateway work with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from services.gateway.store import AuditLog
+from services.gateway.streams import Screens
+from shared.bus.port import Publisher, Requester
+from shared.clock import Clock
+from shared.crm.connections import CrmConnections
+from shared.errors import NotFound
+from shared.observe.metrics import Metrics
+from shared.runtime.outbox import SpoolingPublisher
+from shared.site.book import SiteBook
+from shared.site.models import CrmConnection, Site
+
+
+@dataclass(frozen=True, slots=True)
+class HttpDeps:
+    spool: SpoolingPublisher
+    publisher: Publisher
+    requester: Requester
+    screens: Screens
+    audit: AuditLog
+    site: SiteBook
+    connections: CrmConnections
+    clock: Clock
+    metrics: Metrics
+    ask_within: timedelta
+    dial_within: timedelta
+    #: As others reach this gateway, without a slash at the end.
+    public_url: str | None = None
+
+    def connection_names(self, tenant: str, wanted: str | None) -> tuple[str, ...]:
+        """All of the tenant's CRM connections, or the one *wanted*. Raises: NotFound."""
+        site = self.site.site(tenant)
+        names = tuple(crm.name for crm in site.crm) if site else ()
+        if wanted is None and names:
+            return names
+        if wanted is None or wanted not in names:
+            raise NotFound(f"There is no CRM connection {wanted or 'of this tenant'}.")
+        return (wanted,)
+
+    def connection(self, tenant: str, name: str) -> tuple[Site, CrmConnection]:
+        """Raises: NotFound."""
+        site = self.site.site(tenant)
+        crm = site.crm_named(name) if site else None
+        if site is None or crm is None:
+            raise NotFound(f"There is no CRM connection {name}.")
+        return site, crm

@@ -1,0 +1,1 @@
+"""3CX templates, XML, into our form."""

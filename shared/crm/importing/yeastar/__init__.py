@@ -1,0 +1,1 @@
+"""Yeastar P-Series templates, XML: into our form, and out of it."""

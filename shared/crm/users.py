@@ -1,0 +1,150 @@
+"""
+The CRM's users as last read, and whose phone is whose: as the site says, else by e-mail, else by
+the extension that the CRM has for a user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from shared.clock import Clock
+from shared.contracts.contacts import CrmUser
+from shared.errors import NotFound
+from shared.moments import Instant
+from shared.storage.port import Collection, CollectionSpec, Document
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """An agent's phone, and by what a CRM may know who sits there; *user_id* is the site's word."""
+
+    extension: str
+    user_id: str | None = None
+    email: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unmatched:
+    """A phone whose calls nobody in the CRM will own, and why."""
+
+    extension: str
+    reason: str
+
+
+class UserList(Document):
+    """``key`` is ``tenant/connection``; the users are as the CRM says them."""
+
+    users: tuple[CrmUser, ...] = ()
+    synced_at: Instant
+
+
+USERS: CollectionSpec[UserList] = CollectionSpec(name="lookup.users", model=UserList)
+
+
+def match(seat: Seat, users: Iterable[CrmUser]) -> str | Unmatched:
+    """
+    The id of the seat's user. The site's word holds, whether the user was read or not; two users
+    with one e-mail or one extension are a fault in the CRM that no guess mends.
+    """
+    if seat.user_id is not None:
+        return seat.user_id
+    email, known = _folded(seat.email), tuple(users)
+    for what, fitting in (
+        ("e-mail", [user for user in known if email and _folded(user.email) == email]),
+        ("extension", [user for user in known if user.extension == seat.extension]),
+    ):
+        ids = sorted({user.user_id for user in fitting})
+        if len(ids) == 1:
+            return ids[0]
+        if ids:
+            return Unmatched(
+                seat.extension,
+                f"the users {', '.join(ids)} have the same {what}: name one of them under `users`",
+            )
+    return Unmatched(
+        seat.extension,
+        "no user has its e-mail or its extension: name the user under `users`, or its `email`",
+    )
+
+
+def matched(users: Sequence[CrmUser], seats: Iterable[Seat]) -> tuple[CrmUser, ...]:
+    """*users*, each with the first phone that is matched to it and no other."""
+    phones: dict[str, str] = {}
+    for seat in seats:
+        found = match(seat, users)
+        if isinstance(found, str):
+            phones.setdefault(found, seat.extension)
+    return tuple(user.model_copy(update={"extension": phones.get(user.user_id)}) for user in users)
+
+
+def unmatched(users: Sequence[CrmUser], seats: Iterable[Seat]) -> tuple[Unmatched, ...]:
+    """The phones without a user, and those whose user the CRM does not list."""
+    listed = {user.user_id for user in users}
+    found: list[Unmatched] = []
+    for seat in seats:
+        user = match(seat, users)
+        if isinstance(user, Unmatched):
+            found.append(user)
+        elif listed and user not in listed:
+            # An empty list is that of a CRM without one.
+            found.append(
+                Unmatched(seat.extension, f"user {user} is none of the CRM's active users")
+            )
+    return tuple(found)
+
+
+class UserBook:
+    """Written by ``lookup``, read by whoever needs to know who owns a call."""
+
+    def __init__(self, users: Collection[UserList], clock: Clock) -> None:
+        self._users = users
+        self._clock = clock
+
+    async def read(self, tenant: str, connection: str) -> UserList | None:
+        """None: never read. Raises: Unavailable."""
+        try:
+            return await self._users.get(f"{tenant}/{connection}")
+        except NotFound:
+            return None
+
+    async def synced_at(self, tenant: str, connection: str) -> datetime | None:
+        """None: never. Raises: Unavailable."""
+        known = await self.read(tenant, connection)
+        return known.synced_at if known else None
+
+    async def keep(self, tenant: str, connection: str, users: tuple[CrmUser, ...]) -> None:
+        """Raises: Unavailable."""
+        await self._users.put(
+            UserList(
+                key=f"{tenant}/{connection}",
+                tenant=tenant,
+                users=users,
+                synced_at=self._clock.now(),
+            )
+        )
+
+    async def owner_of(self, tenant: str, connection: str, seat: Seat) -> str | None:
+        """The id of the seat's user; None where nobody is, or nobody can tell. Raises: Unavailable."""
+        if seat.user_id is not None:
+            return seat.user_id
+        known = await self.read(tenant, connection)
+        found = match(seat, known.users if known else ())
+        if isinstance(found, str):
+            return found
+        log.info(
+            "agent_without_user",
+            connection=connection,
+            extension=seat.extension,
+            reason=found.reason,
+        )
+        return None
+
+
+def _folded(email: str | None) -> str:
+    return (email or "").strip().casefold()
