@@ -13,6 +13,7 @@ from yarl import URL
 
 from services.cli.console import looking, out, run_async
 from shared.crm.connections import Account, CrmConnections
+from shared.crm.masking import printable
 from shared.crm.users import Unmatched, matched, unmatched
 from shared.errors import NotFound, Rejected
 from shared.runtime.service import Platform
@@ -46,6 +47,7 @@ def connect(
     async def work() -> None:
         async with looking() as platform:
             connections, account, _, _ = await _connection(platform, tenant, name)
+            # It opens no connector: there is nothing to close.
             consents = connections.consents()
             address = await consents.begin(
                 connections.connected(account), redirect_uri=redirect_uri
@@ -58,7 +60,6 @@ def connect(
             await consents.finish(
                 state, code, connected=lambda _, __: connections.connected(account)
             )
-            await connections.close()
 
     run_async(work())
     out.print(f"connected {tenant}/{name}; next: callmesh doctor", markup=False)
@@ -74,15 +75,13 @@ def users(
         table = Table("user id", "name", "e-mail", "extension")
         async with looking() as platform:
             connections, account, site, crm = await _connection(platform, tenant, name)
-            found = await connections.connector(account).list_users(within=_WITHIN)
+            try:
+                found = await connections.connector(account).list_users(within=_WITHIN)
+            finally:
+                await connections.close()
             for user in matched(found, seats_of(site, crm)):
-                table.add_row(
-                    escape(user.user_id),
-                    escape(user.display_name),
-                    escape(user.email or ""),
-                    user.extension or "",
-                )
-            await connections.close()
+                row = (user.user_id, user.display_name, user.email or "", user.extension or "")
+                table.add_row(*(escape(printable(text)) for text in row))
         return table, unmatched(found, seats_of(site, crm))
 
     table, without = run_async(work())
@@ -105,9 +104,14 @@ async def _connection(
 
 def _answered(address: str) -> tuple[str, str]:
     """State and code of the address. Raises: Rejected."""
-    query = URL(address.strip()).query
+    try:
+        query = URL(address.strip()).query
+    except ValueError:
+        raise Rejected(
+            "this is no address: paste the whole of it, from the browser's bar"
+        ) from None
     if "error" in query:
-        raise Rejected(f"the CRM did not consent: {query['error'][:100]}")
+        raise Rejected(f"the CRM did not consent: {printable(query['error'][:100])}")
     if "state" not in query or "code" not in query:
         raise Rejected("this address has no code: paste the whole of it, from the browser's bar")
     return query["state"], query["code"]

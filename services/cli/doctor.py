@@ -136,5 +136,5 @@ async def _crms(site: Site, connections: CrmConnections) -> AsyncIterator[Findin
         for seat in unmatched(users, meant):
             yield Finding(
                 f"{site.tenant}: agent {seat.extension}",
-                f"{crm.name}: {seat.reason}; correct `users` or `email` in the site file",
+                f"{crm.name}: {seat.reason}, in the site file",
             )

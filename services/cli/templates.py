@@ -20,7 +20,7 @@ from shared.crm.importing.threecx.importer import import_threecx
 from shared.crm.importing.yeastar.export import export_yeastar
 from shared.crm.importing.yeastar.importer import import_yeastar
 from shared.crm.lint import Level, lint
-from shared.crm.registry import Templates, read_file, shipped_names
+from shared.crm.registry import Templates, read_file, read_text
 from shared.errors import BadSetting
 from shared.yamltext import read_yaml
 
@@ -51,7 +51,7 @@ def known_templates() -> Templates:
 
 def named(name: str) -> Manifest:
     """A template by its name, or by the path of its file. Raises: BadSetting, NotFound."""
-    if name.endswith((".yaml", ".yml")) or "/" in name:
+    if _is_file(name):
         return read_file(Path(name))
     return known_templates().get(name)
 
@@ -154,10 +154,7 @@ def import_file(
         raise BadSetting(f"{file}: cannot be read: {error.strerror}") from None
     threecx = vendor is Vendor.THREECX or (vendor is None and b"<Crm" in text[:5000])
     made: Imported = (import_threecx if threecx else import_yeastar)(text, name=name)
-    if output is None:
-        out.print(to_yaml(made.template), markup=False)
-    else:
-        output.write_text(to_yaml(made.template))
+    _written(to_yaml(made.template), output)
     for note in made.notes:
         out.print(_MARKS[note.level], end=" ")
         out.print(f"{note.place}: {note.what}", markup=False)
@@ -173,10 +170,7 @@ def export(
 ) -> None:
     """Write a template as Yeastar XML, and say what that form cannot hold."""
     text, notes = export_yeastar(named(name))
-    if output is None:
-        out.print(text, markup=False)
-    else:
-        output.write_text(text)
+    _written(text, output)
     for note in notes:
         out.print(f"{_MARKS[note.level]} ", end="")
         out.print(f"{note.place}: {note.what}", markup=False)
@@ -188,11 +182,21 @@ def schema() -> None:
 
 
 def _source(name: str) -> str:
-    if name in shipped_names():
-        from importlib import resources
+    if _is_file(name):
+        return read_text(Path(name))
+    return known_templates().source(name)
 
-        return (resources.files("shared.crm") / "templates" / f"{name}.yaml").read_text()
-    if name.endswith((".yaml", ".yml")) or "/" in name:
-        return Path(name).read_text(encoding="utf-8")
-    folder = read_environment(quiet=True).mesh.templates_dir
-    return ((folder or Path()) / f"{name}.yaml").read_text(encoding="utf-8")
+
+def _is_file(name: str) -> bool:
+    return name.endswith((".yaml", ".yml")) or "/" in name
+
+
+def _written(text: str, output: Path | None) -> None:
+    """Raises: BadSetting."""
+    if output is None:
+        out.print(text, markup=False)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadSetting(f"{output}: cannot be written: {error.strerror}") from None

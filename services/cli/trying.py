@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import BaseModel, SecretStr
-from rich.markup import escape
 
 from services.cli.console import looking, out, run_async
 from shared.contracts.calls import Direction, Disposition
 from shared.contracts.contacts import ContactCard
+from shared.crm.bodies import read_body
 from shared.crm.connections import Account, CrmConnections
 from shared.crm.engine.connector import TemplateConnector
-from shared.crm.masking import Mask, basic_forms
+from shared.crm.form.manifest import Event, Manifest
+from shared.crm.language.functions import plain_text
+from shared.crm.language.paths import at_path
+from shared.crm.masking import Mask, basic_forms, printable
 from shared.crm.port import JournalEntry, NewContact
 from shared.crm.registry import Templates, check_credentials, read_file
-from shared.errors import BadSetting, MeshError, NotFound
+from shared.crm.rendering import Scope
+from shared.errors import BadSetting, ContractError, MeshError, NotFound
 from shared.ids import new_id, reference
 from shared.net.client import Exchange
 from shared.phone import parse
@@ -30,6 +35,8 @@ from shared.site.accounts import account_of
 
 _WITHIN = timedelta(seconds=30)
 _SHOWN_USERS = 20
+#: Of a connection that is there for this command only.
+_TRIAL = "trial"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,9 @@ def try_out(  # noqa: PLR0917  options of a command
                 return await _try(platform, connections, account, trial)
             finally:
                 await connections.close()
+                if account.tenant == _TRIAL:
+                    with suppress(MeshError):
+                        await connections.forget(account)
 
     if not run_async(work()):
         raise typer.Exit(1)
@@ -102,7 +112,7 @@ async def _account(
     secrets = {key: _from_environment(variable) for key, variable in credentials.items()}
     check_credentials(templates.get(name), secrets)
     account = Account(
-        tenant="trial",
+        tenant=_TRIAL,
         name=f"trial-{new_id()}",
         template=name,
         region=region,
@@ -120,25 +130,69 @@ async def _try(
 ) -> bool:
     """Whether all went well."""
     secrets = [s.get_secret_value() for s in connections.credentials(account).values()]
+    made = _Made(connections.templates.get(account.template))
 
     def shown(exchange: Exchange) -> None:
         own = connector.requests.scope
-        made = [str(own.own.get(name, "")) for name in connector.manifest.auth.session_variables]
         basic = connector.manifest.auth.basic
         pairs = basic_forms([own.text(basic)]) if basic else []
-        _show(exchange, Mask([*secrets, *made, *pairs]))
+        _show(exchange, Mask([*secrets, *pairs, *made.of(own), *made.in_answer(exchange)]))
 
-    connector = connections.open(account, http=platform.http.watched(shown))
+    http = platform.http.watched(shown)
+    signing_in = platform.http.watched(lambda exchange: shown(made.noted(exchange)))
+    connector = connections.open(account, http=http, auth_http=signing_in)
     well = True
     for title, attempt in _attempts(connector, trial, account.region, platform):
         out.print(f"\n[bold]{title}[/]")
         try:
             for line in await attempt():
-                out.print(f"  = {line}", markup=False)
+                out.print(f"  = {printable(line)}", markup=False)
+            await connector.requests.followed()
         except MeshError as error:
             well = False
             out.print(f"  ✗ {error.code}: {error.message}", style="red", markup=False)
     return well
+
+
+class _Made:
+    """What a sign-in makes: secret from the moment at which the CRM says it."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        auth, oauth2 = manifest.auth, manifest.auth.oauth2
+        after = [one for one in manifest.follow_ups if one.on is Event.AUTH]
+        takes = [path for step in (*auth.discover, *auth.login) for path in step.take.values()]
+        if oauth2 is not None:
+            takes += [oauth2.access_token, oauth2.refresh_token, *oauth2.take.values()]
+        self._kind = manifest.answer
+        self._paths = [path for path in takes if "{{" not in path]
+        self._after = [path for one in after for path in one.take.values() if "{{" not in path]
+        self._names = {*auth.session_variables, *(name for one in after for name in one.makes)}
+        self._seen: set[str] = set()
+
+    def noted(self, exchange: Exchange) -> Exchange:
+        """Of a request that signs in."""
+        self._seen |= self._taken(exchange, self._paths)
+        return exchange
+
+    def of(self, scope: Scope) -> set[str]:
+        return self._seen | _secrets(scope.own.get(name) for name in self._names)
+
+    def in_answer(self, exchange: Exchange) -> set[str]:
+        """Of a request that may be one that follows the sign-in."""
+        return self._taken(exchange, self._after)
+
+    def _taken(self, exchange: Exchange, paths: Sequence[str]) -> set[str]:
+        try:
+            value = read_body(self._kind, exchange.answer.body) if exchange.answer else None
+        except ContractError:
+            return set()
+        return _secrets(at_path(value, path) for path in paths)
+
+
+def _secrets(values: Iterable[Any]) -> set[str]:
+    """An address is none, and no number or flag of a few letters."""
+    texts = (plain_text(value) for value in values if not isinstance(value, Mapping | list))
+    return {text for text in texts if not text.startswith(("http://", "https://"))}
 
 
 def _attempts(
@@ -234,7 +288,7 @@ def _indented(text: str) -> str:
 
 def _line(model: BaseModel) -> str:
     shown = model.model_dump(exclude_none=True, exclude_defaults=True, mode="json")
-    return escape(", ".join(f"{name} {value}" for name, value in shown.items()))
+    return ", ".join(f"{name} {value}" for name, value in shown.items())
 
 
 def _pairs(texts: list[str] | None) -> dict[str, str]:

@@ -46,7 +46,7 @@ from shared.observe.metrics import Metrics
 from shared.phone import parse
 from shared.site.accounts import account_of, question_about, seat_of
 from shared.site.book import SiteBook
-from shared.site.models import Agent, CrmConnection, JournalPolicy, Site
+from shared.site.models import CrmConnection, JournalPolicy, Site
 
 log = structlog.get_logger(__name__)
 
@@ -70,8 +70,7 @@ class Tools:
     clock: Clock
     metrics: Metrics
     settings: JournalSettings
-    #: Without it an agent is only the user whom the site names.
-    users: UserBook | None = None
+    users: UserBook
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +325,9 @@ class EntryWriter:
         agent = site.agent_at(extension, record.pbx) if extension else None
         if record.started_at is None or record.ended_at is None:
             raise NotFound("the call has not ended")
-        owner_id = await self._owner(site, crm, agent) if agent else None
+        owner_id = None
+        if agent is not None:
+            owner_id = await self._tools.users.owner_of(site.tenant, crm.name, seat_of(agent, crm))
         return JournalEntry(
             reference=reference(record.call_id),
             direction=record.direction or Direction.INBOUND,
@@ -335,7 +336,7 @@ class EntryWriter:
             ended_at=record.ended_at,
             talk_time=record.talk_time,
             wait_time=record.wait_time,
-            number=record.outside_number or "",
+            number=parse(record.outside_number or "", site.region).key,
             dialled=record.dialled,
             extension=extension,
             agent_name=agent.name if agent else None,
@@ -347,12 +348,6 @@ class EntryWriter:
             subject=crm.journal.subject,
             description=crm.journal.description,
         )
-
-    async def _owner(self, site: Site, crm: CrmConnection, agent: Agent) -> str | None:
-        """The agent's user in this CRM."""
-        if self._tools.users is None:
-            return agent.users.get(crm.name)
-        return await self._tools.users.owner_of(site.tenant, crm.name, seat_of(agent, crm))
 
     async def _contact(
         self, site: Site, crm: CrmConnection, record: CallRecord, owner_id: str | None

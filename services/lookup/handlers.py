@@ -51,7 +51,6 @@ from shared.site.models import CrmConnection, Site
 log = structlog.get_logger(__name__)
 
 _USERS_WITHIN = timedelta(seconds=30)
-#: Contacts of one hook: more is a bulk import, whose answers get old by ``fresh``.
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,13 +175,13 @@ async def create_contact(deps: Deps, message: Message[CreateContact]) -> None:
         return
     key = parse(wanted.number, site.region).key
     await deps.finder.forget(message.tenant, connection=crm.name, numbers=[key])
+    contact = made.candidates[0]
+    # Whoever made it: nobody's memory shall go on to say that nobody has the number.
+    changed = ContactChanged(
+        connection=crm.name, contact_id=contact.contact_id, numbers=(wanted.number,)
+    )
+    await deps.publisher.publish(changed, cause=message)
     if made.new:
-        contact = made.candidates[0]
-        # Nobody's memory shall go on to say that nobody has the number.
-        changed = ContactChanged(
-            connection=crm.name, contact_id=contact.contact_id, numbers=(wanted.number,)
-        )
-        await deps.publisher.publish(changed, cause=message)
         created = ContactCreated(call_id=wanted.call_id, number=wanted.number, contact=contact)
         await deps.publisher.publish(created, cause=message)
     found = _Known(made.candidates, crm.choose)

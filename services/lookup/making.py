@@ -9,7 +9,7 @@ before the CRM's search has had the time to see it, and whoever gets it asks fir
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import structlog
@@ -84,15 +84,17 @@ class ContactMaker:
             raise
         if made is None or made.candidates:
             await self._give_back(mine)
-            return made
+            # One that was begun for this call and of which nothing more is known came through.
+            return made and replace(made, new=mine.call_id == wanted.call_id)
         new = NewContact(
             module=create.module,
             number=number,
             display_name=wanted.display_name,
             owner_id=owner_id,
         )
+        mine = await self.makings.begun(mine, call_id=wanted.call_id)
         contact = await self._created(connector, new, mine)
-        await self.makings.made(mine, contact, call_id=wanted.call_id)
+        await self.makings.made(mine, contact)
         log.info("contact_created", connection=crm.name, contact_id=contact.contact_id)
         return Made((contact,), new=True)
 
@@ -129,8 +131,8 @@ class ContactMaker:
                 f"whether the contact was created is not known: {reason}", retry_after=_SETTLES
             ) from error
         except MeshError:
-            # The CRM said no: nothing was made.
-            await self._give_back(mine)
+            # The CRM said no.
+            await self._give_back(mine, undone=True)
             raise
 
     async def _owner(self, site: Site, crm: CrmConnection, wanted: CreateContact) -> str | None:
@@ -139,9 +141,11 @@ class ContactMaker:
             return None
         return await self.users.owner_of(site.tenant, crm.name, seat_of(agent, crm))
 
-    async def _give_back(self, mine: MakingDocument, *, after: timedelta = timedelta(0)) -> None:
+    async def _give_back(
+        self, mine: MakingDocument, *, after: timedelta = timedelta(0), undone: bool = False
+    ) -> None:
         """After a failure, which is told whatever becomes of this: the right ends by itself."""
         try:
-            await self.makings.give_back(mine, at=self.clock.now() + after)
+            await self.makings.give_back(mine, at=self.clock.now() + after, undone=undone)
         except MeshError as error:
             log.warning("right_not_given_back", error=error.message)

@@ -58,9 +58,9 @@ class MakingDocument(Document):
     """
 
     until: Instant
-    #: Whom the last one made, and for which call.
-    contact: ContactCard | None = None
+    #: For which call the last one made a contact, or began to, and whom.
     call_id: str | None = None
+    contact: ContactCard | None = None
     made_at: Instant | None = None
     expires_at: Instant
 
@@ -99,17 +99,24 @@ class MakingBook:
         assert mine is not None  # noqa: S101  a claim is never None
         return mine
 
-    async def made(self, mine: MakingDocument, contact: ContactCard, *, call_id: str) -> None:
+    async def begun(self, mine: MakingDocument, *, call_id: str) -> MakingDocument:
+        """A contact is about to be made: who finds it after a crash knows whose it is."""
+        return await self._move(mine, call_id=call_id, contact=None, made_at=None)
+
+    async def made(self, mine: MakingDocument, contact: ContactCard) -> None:
         """Raises: Unavailable."""
         now = self._clock.now()
-        await self._move(mine, until=now, contact=contact, call_id=call_id, made_at=now)
+        await self._move(mine, until=now, contact=contact, made_at=now)
 
-    async def give_back(self, mine: MakingDocument, *, at: datetime | None = None) -> None:
-        """Nobody has it from *at* on, or now. Raises: Unavailable."""
-        await self._move(mine, until=at or self._clock.now())
+    async def give_back(
+        self, mine: MakingDocument, *, at: datetime | None = None, undone: bool = False
+    ) -> None:
+        """Nobody has it from *at* on, or now; *undone*: nothing was made. Raises: Unavailable."""
+        changes = {"call_id": None} if undone else {}
+        await self._move(mine, until=at or self._clock.now(), **changes)
 
-    async def _move(self, mine: MakingDocument, **changes: object) -> None:
+    async def _move(self, mine: MakingDocument, **changes: object) -> MakingDocument:
         try:
-            await self._makings.replace(mine.model_copy(update=changes))
+            return await self._makings.replace(mine.model_copy(update=changes))
         except (Conflict, NotFound) as error:
             raise Unavailable("the right to make the contact was lost meanwhile") from error

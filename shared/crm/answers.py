@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -84,11 +84,7 @@ class Change:
         return bool(self.numbers)
 
     def touches(self, answer: CachedAnswer) -> bool:
-        if (answer.tenant, answer.connection) != (self.tenant, self.connection):
-            return False
-        if not answer.candidates and not self.tells_numbers:
-            return True
-        return answer.number in self.numbers or self.contact_id in answer.contact_ids
+        return not set(self.marks()).isdisjoint(_marks_of(answer))
 
     def marks(self) -> Iterator[_Mark]:
         for number in self.numbers:
@@ -100,11 +96,16 @@ class Change:
 
 
 class AnswerMemory:
-    """Of one process; the oldest goes when it is full."""
+    """
+    Of one process; the oldest goes when it is full. A ringing call waits for this event loop, and
+    a CRM may tell of thousands of changes: each costs what it touches, not what is held.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._held: OrderedDict[str, CachedAnswer] = OrderedDict()
+        #: The keys of what is held, by all that a change may name it by.
+        self._marked: defaultdict[_Mark, set[str]] = defaultdict(set)
         #: What was asked before these moments is not true any more.
         self._forgotten: OrderedDict[_Mark, datetime] = OrderedDict()
 
@@ -113,7 +114,7 @@ class AnswerMemory:
         if held is None:
             return None
         if held.expires_at <= self._clock.now():
-            del self._held[key]
+            self._drop(key)
             return None
         self._held.move_to_end(key)
         return held
@@ -122,31 +123,29 @@ class AnswerMemory:
         """A newer one stays."""
         held = self._held.get(answer.key)
         if held is None or held.asked_at <= answer.asked_at:
+            self._drop(answer.key)
             self._held[answer.key] = answer
+            for mark in _marks_of(answer):
+                self._marked[mark].add(answer.key)
         self._held.move_to_end(answer.key)
         while len(self._held) > _HELD:
-            self._held.popitem(last=False)
+            self._drop(next(iter(self._held)))
 
     def forget(self, change: Change) -> None:
         """What is held, and what was asked before and comes later."""
-        for key in [key for key, held in self._held.items() if change.touches(held)]:
-            del self._held[key]
         now = self._clock.now()
         for mark in change.marks():
+            for key in tuple(self._marked.get(mark, ())):
+                self._drop(key)
             self._forgotten[mark] = now
             self._forgotten.move_to_end(mark)
         while len(self._forgotten) > _HELD:
             self._forgotten.popitem(last=False)
 
     def is_forgotten(self, answer: CachedAnswer) -> bool:
-        whose = answer.tenant, answer.connection
-        marks: list[_Mark] = [(*whose, _Kind.NUMBER, answer.number)]
-        marks += [(*whose, _Kind.CONTACT, contact_id) for contact_id in answer.contact_ids]
-        if not answer.candidates:
-            marks.append((*whose, _Kind.UNKNOWN, ""))
         return any(
             (forgotten := self._forgotten.get(mark)) is not None and answer.asked_at < forgotten
-            for mark in marks
+            for mark in _marks_of(answer)
         )
 
     def epoch(self, tenant: str, connection: str, number: str) -> tuple[datetime | None, ...]:
@@ -156,6 +155,25 @@ class AnswerMemory:
             self._forgotten.get((*whose, _Kind.NUMBER, number)),
             self._forgotten.get((*whose, _Kind.UNKNOWN, "")),
         )
+
+    def _drop(self, key: str) -> None:
+        held = self._held.pop(key, None)
+        if held is None:
+            return
+        for mark in _marks_of(held):
+            self._marked[mark].discard(key)
+            if not self._marked[mark]:
+                del self._marked[mark]
+
+
+def _marks_of(answer: CachedAnswer) -> Iterator[_Mark]:
+    """By what a change may name it."""
+    whose = answer.tenant, answer.connection
+    yield *whose, _Kind.NUMBER, answer.number
+    for contact_id in answer.contact_ids:
+        yield *whose, _Kind.CONTACT, contact_id
+    if not answer.candidates:
+        yield *whose, _Kind.UNKNOWN, ""
 
 
 async def forget_stored(answers: Collection[CachedAnswer], change: Change) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 from pydantic import SecretStr
 
@@ -18,7 +19,7 @@ from shared.crm.registry import Templates, parameters_of
 from shared.crm.rendering import Scope
 from shared.crm.sessions.consent import Connected, Consents
 from shared.crm.sessions.keeper import SESSIONS, SessionKeeper
-from shared.crm.sessions.session import fingerprint
+from shared.crm.sessions.session import fingerprint, session_key
 from shared.crm.turns.gate import Gate
 from shared.crm.turns.replicas import Replicas
 from shared.errors import BadSetting, NeedsReconnect
@@ -59,7 +60,9 @@ class CrmConnections:
         self.templates = templates or Templates()
         self._store = store
         self._sessions = store.collection(SESSIONS)
-        self._keepers: list[SessionKeeper] = []
+        #: Those in use, and of connections that were changed meanwhile what is still under way.
+        self._keepers: WeakSet[SessionKeeper] = WeakSet()
+        self._requests: WeakSet[CrmRequests] = WeakSet()
         self._replicas = Replicas(store, glance=self.glance, clock=clock)
         self._http = http
         self._secrets = secrets
@@ -81,15 +84,24 @@ class CrmConnections:
         self._open[key] = (account, manifest, connector)
         return connector
 
-    def open(self, account: Account, *, http: HttpClient | None = None) -> TemplateConnector:
-        """A connector of its own, that asks by *http*. Raises as :meth:`connector`."""
+    def open(
+        self,
+        account: Account,
+        *,
+        http: HttpClient | None = None,
+        auth_http: HttpClient | None = None,
+    ) -> TemplateConnector:
+        """
+        A connector of its own, that asks by *http* and signs in by *auth_http*. Raises as
+        :meth:`connector`.
+        """
         http = http or self._http
         manifest = self.templates.get(account.template)
         scope = self._scope(account, manifest)
         requests = CrmRequests(
             manifest,
             scope=scope,
-            sessions=self._keeper(account, manifest, scope, http),
+            sessions=self._keeper(account, manifest, scope, auth_http or http),
             gate=Gate(
                 manifest.limits,
                 share=lambda: self._replicas.share(account.tenant, account.name),
@@ -99,6 +111,7 @@ class CrmConnections:
             clock=self._clock,
             metrics=self._metrics,
         )
+        self._requests.add(requests)
         return TemplateConnector(
             manifest,
             requests,
@@ -109,9 +122,17 @@ class CrmConnections:
 
     async def close(self) -> None:
         """What goes on in the background gets a moment, then is given up."""
-        for keeper in self._keepers:
+        for requests in list(self._requests):
+            await requests.close()
+        for keeper in list(self._keepers):
             await keeper.close()
         await self._replicas.close()
+
+    async def forget(self, account: Account) -> None:
+        """What its sessions left in the store, of a connection that nobody keeps. Raises: MeshError."""
+        manifest = self.templates.get(account.template)
+        scope = self._scope(account, manifest)
+        await self._sessions.delete(session_key(account.tenant, account.name, manifest.auth, scope))
 
     def connected(self, account: Account) -> Connected:
         """*account* as a consent of its CRM's user is asked for it. Raises as :meth:`connector`."""
@@ -170,7 +191,7 @@ class CrmConnections:
             clock=self._clock,
             read_answer=_reader(manifest),
         )
-        self._keepers.append(keeper)
+        self._keepers.add(keeper)
         return keeper
 
 

@@ -5,10 +5,10 @@ in the store, then the CRM.
 "Nobody knows it" is an answer and is kept, for less long. "Could not ask" is an error and is not.
 
 A contact that is no longer fresh and not yet stale is given at once and asked for again behind
-it; so a CRM that is away is not noticed for as long as that. In one process there is one request
-to the CRM for a question at a time, however many ask; a request under way keeps the priority of
-who asked first. Each replica may make its own: those that begin when the first one's answer lies
-in the store make none.
+it; so a CRM that is away is not noticed for as long as that. In one process those who wait for a
+question wait for one request to the CRM, however many they are; it keeps the priority of who asked
+first. Nobody waits for what is asked behind a stale answer: that has time. Each replica may make
+its own: those that begin when the first one's answer lies in the store make none.
 """
 
 from __future__ import annotations
@@ -122,6 +122,7 @@ class Finder:
         #: For those who wait, and behind a stale answer.
         self._under_way: dict[_Way, asyncio.Task[Found]] = {}
         self._renewals: dict[_Way, asyncio.Task[Found]] = {}
+        self._writing: set[asyncio.Task[None]] = set()
 
     async def find(self, question: Question, *, within: timedelta) -> Found:
         """
@@ -178,7 +179,7 @@ class Finder:
 
     async def close(self) -> None:
         """Gives up what is under way."""
-        tasks = [*self._under_way.values(), *self._renewals.values()]
+        tasks = [*self._under_way.values(), *self._renewals.values(), *self._writing]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -199,7 +200,7 @@ class Finder:
     async def _shared(self, question: Question, key: str) -> Found:
         """Goes on when its caller is cancelled."""
         way = self._way(question, key)
-        task = self._under_way.get(way) or self._renewals.get(way)
+        task = self._under_way.get(way)
         if task is None:
             task = self._started(self._under_way, way, self._look(question, key))
         return await asyncio.shield(task)
@@ -257,8 +258,17 @@ class Finder:
         # Where the CRM was changed while it was asked, this is the answer of who asked, no more.
         if not self._memory.is_forgotten(cached):
             self._memory.hold(cached)
-            await self._glance.at(self._answers.put(cached))
+            # A call rings meanwhile: it does not wait for the store.
+            task = asyncio.create_task(self._written(cached))
+            self._writing.add(task)
+            task.add_done_callback(self._writing.discard)
         return Found(candidates, refused, Source.CRM)
+
+    async def _written(self, answer: CachedAnswer) -> None:
+        await self._glance.at(self._answers.put(answer))
+        if self._memory.is_forgotten(answer):
+            # The store was cleared of it before it was there.
+            await self._glance.at(self._answers.delete(answer.key))
 
     def _standing(self, answer: CachedAnswer, question: Question) -> _Standing:
         age = self._clock.now() - answer.asked_at

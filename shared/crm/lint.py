@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from shared.crm.form.contacts import Search
 from shared.crm.form.manifest import Manifest
-from shared.crm.form.requests import PAGE_VARIABLES, PageKind, Pages, Request
+from shared.crm.form.requests import PAGE_VARIABLES, PageKind, Pages, Request, Step
 from shared.crm.language.text import compile_text
 
 #: A value between quotes or behind an operator, inside a longer text: somebody's query language.
 _IN_QUERY = re.compile(r"""['"][^'"{}]*\{\{|(?:=|:|\beq|\blike|\bcontains)\s*\{\{""", re.IGNORECASE)
 #: What looks like a key and is written into the template: long, with letters and digits.
-_KEY = re.compile(r"(?=[A-Za-z0-9_-]*[0-9])(?=[A-Za-z0-9_-]*[A-Za-z])[A-Za-z0-9_-]{32,}")
+_WORD = re.compile(r"[A-Za-z0-9_-]{32,}")
 _OUTSIDE = frozenset(
     {
         "Phone",
@@ -27,6 +28,8 @@ _OUTSIDE = frozenset(
         "LastName",
     }
 )
+
+_A_KEY = "this looks like a secret: make it a credential"
 
 
 class Level(StrEnum):
@@ -47,6 +50,7 @@ class Finding:
 def lint(manifest: Manifest) -> list[Finding]:
     """In the order of the form."""
     return [
+        *_patterns(manifest),
         *_unused(manifest),
         *_searches(manifest),
         *_contacts(manifest),
@@ -74,6 +78,14 @@ def _names(texts: Iterable[str]) -> set[str]:
 
 def _used_by(request: Request) -> set[str]:
     return _names(text for _, text in request.texts(""))
+
+
+def _patterns(manifest: Manifest) -> Iterator[Finding]:
+    for place, parameter in enumerate(manifest.parameters):
+        try:
+            re.compile(parameter.pattern or "")
+        except re.error as error:
+            yield _error(f"parameters.{place}.pattern", f"no regular expression: {error}")
 
 
 def _unused(manifest: Manifest) -> Iterator[Finding]:
@@ -172,6 +184,15 @@ def _journal(manifest: Manifest) -> Iterator[Finding]:
             "the entry does not hold the call's Reference: after a lost answer it cannot be known "
             "again",
         )
+    create = journal.create
+    if create.body is not None or create.multipart is not None:
+        for name, contact in manifest.contacts.items():
+            if contact.journal:
+                yield _error(
+                    f"contacts.{name}.journal",
+                    "these fields go into a `json`, `json_text` or `form` of journal.create, and "
+                    "it has none: they are never sent",
+                )
     if journal.find is not None:
         asked = _used_by(journal.find.request) | _names([journal.find.entry_id])
         if not asked & {"Reference", "CallId", "Subject", "Description"}:
@@ -193,26 +214,52 @@ def _places(manifest: Manifest) -> Iterator[Finding]:
             yield _warning(f"{at}.url", "plain http: keys and customers' data can be read by all")
         for place, text in request.texts(at):
             if ".headers." in place and "{{" not in text and _looks_like_a_key(text):
-                yield _error(place, "this looks like a secret: make it a credential")
+                yield _error(place, _A_KEY)
+    for name, text in manifest.headers.items():
+        if "{{" not in text and _looks_like_a_key(text):
+            yield _error(f"headers.{name}", _A_KEY)
 
 
 def _looks_like_a_key(text: str) -> bool:
-    return _KEY.search(text) is not None
+    return any(
+        any(sign.isdigit() for sign in word) and any(sign.isalpha() for sign in word)
+        for word in _WORD.findall(text)
+    )
 
 
 def _requests(manifest: Manifest) -> Iterator[tuple[Request, str]]:
+    """Every request but those of ``auth.oauth2``, which are no such."""
+    for name in ("discover", "login"):
+        yield from _of_steps(getattr(manifest.auth, name), f"auth.{name}")
     yield manifest.check, "check"
-    for place, search in enumerate(manifest.search):
-        # Its `test` is escaped by the request's language as well.
-        yield search.request, f"search.{place}.request"
+    # The `test` of a search is escaped by the request's language as well.
+    yield from _of_searches(manifest.search, "search")
     for name, contact in manifest.contacts.items():
-        for place, search in enumerate(contact.search):
-            yield search.request, f"contacts.{name}.search.{place}.request"
+        yield from _of_searches(contact.search, f"contacts.{name}.search")
         if contact.create is not None:
+            yield from _of_steps(contact.create.before, f"contacts.{name}.create.before")
             yield contact.create.request, f"contacts.{name}.create.request"
     if manifest.users is not None:
         yield manifest.users.request, "users.request"
     if manifest.journal is not None:
+        yield from _of_steps(manifest.journal.before, "journal.before")
         yield manifest.journal.create, "journal.create"
+        yield from _of_steps(manifest.journal.after, "journal.after")
         if manifest.journal.find is not None:
             yield manifest.journal.find.request, "journal.find.request"
+    if manifest.changes is not None and manifest.changes.poll is not None:
+        yield manifest.changes.poll.request, "changes.poll.request"
+    yield from _of_steps(manifest.follow_ups, "follow_ups")
+
+
+def _of_steps(steps: Sequence[Step], at: str) -> Iterator[tuple[Request, str]]:
+    for place, step in enumerate(steps):
+        if step.request is not None:
+            yield step.request, f"{at}.{place}.request"
+
+
+def _of_searches(searches: Sequence[Search], at: str) -> Iterator[tuple[Request, str]]:
+    for place, search in enumerate(searches):
+        yield search.request, f"{at}.{place}.request"
+        for number, then in enumerate(search.then):
+            yield then.request, f"{at}.{place}.then.{number}.request"

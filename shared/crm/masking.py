@@ -8,8 +8,10 @@ import re
 from collections.abc import Iterable
 from urllib.parse import quote, quote_plus
 
+from shared.crm.language.contexts import query_value
+
 _SHOWN = "•••"
-#: Shorter ones would mask half the text; they are masked where they stand alone.
+#: Shorter ones would mask half the text; they are masked by the names of what holds them.
 _SHORTEST = 4
 #: Header names and keys of bodies whose values are secrets whatever they are.
 _SECRET_NAMES = re.compile(
@@ -17,7 +19,10 @@ _SECRET_NAMES = re.compile(
     r"^(?:code|state|sig|signature|auth)$",
     re.IGNORECASE,
 )
-_PAIR = re.compile(r"(?P<name>[A-Za-z0-9_.\-\[\]%]+)=(?P<value>[^&\s]*)")
+#: A name begins where none goes on: else a long word would be looked at from each of its letters.
+_PAIR = re.compile(r"(?<![A-Za-z0-9_.\-\[\]%])(?P<name>[A-Za-z0-9_.\-\[\]%]++)=(?P<value>[^&\s]*)")
+#: What a terminal would act upon; line breaks and tabs are none of it.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Mask:
@@ -30,8 +35,10 @@ class Mask:
                 forms |= {
                     secret,
                     quote(secret, safe=""),
+                    query_value(secret),
                     quote_plus(secret),
                     json.dumps(secret)[1:-1],
+                    json.dumps(secret, ensure_ascii=False)[1:-1],
                 }
         self._forms = sorted(forms, key=len, reverse=True)
 
@@ -58,10 +65,15 @@ class Mask:
             text = json.dumps(_masked(json.loads(text)), ensure_ascii=False, indent=2)
         except (ValueError, RecursionError):
             text = _PAIR.sub(_masked_pair, text)
-        text = self.text(text)
+        text = printable(self.text(text))
         if len(text) > longest:
             return f"{text[:longest]}… ({len(text) - longest} more characters)"
         return text
+
+
+def printable(text: str) -> str:
+    """*text* without what a terminal would act upon, in one or more lines."""
+    return _CONTROL.sub("\ufffd", text)
 
 
 def basic_forms(pairs: Iterable[str]) -> list[str]:

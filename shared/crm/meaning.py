@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from fnmatch import fnmatchcase
@@ -31,12 +32,15 @@ def meaning(outcome: Outcome, answer: Answer, value: Any, *, searching: bool) ->
     return _by_status(answer.status, searching=searching)
 
 
-def words(outcome: Outcome, answer: Answer, value: Any) -> str:
-    """``the CRM answered 400 INVALID_DATA the id is wrong``: never the body itself."""
+def words(outcome: Outcome, answer: Answer, value: Any, *, hide: Callable[[str], str] = str) -> str:
+    """
+    ``the CRM answered 400 INVALID_DATA the id is wrong``: never the body itself. *hide* masks what
+    must not be said.
+    """
     said = [plain_text(at_path(value, path)) for path in (outcome.error_code, outcome.error_text)]
     if outcome.error_header:
         said.append(answer.headers.get(outcome.error_header.lower(), ""))
-    text = " ".join(dict.fromkeys(word.strip() for word in said if word.strip()))
+    text = hide(" ".join(dict.fromkeys(word.strip() for word in said if word.strip())))
     text = "".join(sign if sign.isprintable() else " " for sign in text)[:_LONGEST_WORDS]
     return f"the CRM answered {answer.status} {text}".rstrip()
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import ValidationError
 
@@ -53,7 +54,19 @@ class Templates:
             return held[1]
         if name in shipped_names():
             return shipped(name)
-        raise NotFound(f"there is no template {name}; there are: {', '.join(self.names())}")
+        raise self._unknown(name)
+
+    def source(self, name: str) -> str:
+        """The text of its file. Raises: as :meth:`get`."""
+        file = self._own(name)
+        if file is not None:
+            return read_text(file)
+        if name in shipped_names():
+            return (resources.files("shared.crm") / "templates" / f"{name}.yaml").read_text()
+        raise self._unknown(name)
+
+    def _unknown(self, name: str) -> NotFound:
+        return NotFound(f"there is no template {name}; there are: {', '.join(self.names())}")
 
     def _own(self, name: str) -> Path | None:
         if self._folder is None or not _NAME.fullmatch(name):
@@ -79,13 +92,17 @@ def shipped(name: str) -> Manifest:
 
 def read_file(file: Path) -> Manifest:
     """Raises: BadSetting with one line per fault."""
+    return _called(read_template(read_text(file), source=file.name), file.stem, file.name)
+
+
+def read_text(file: Path) -> str:
+    """Raises: BadSetting."""
     try:
         if file.stat().st_size > _LARGEST:
             raise BadSetting(f"{file.name}: larger than {_LARGEST} bytes")
-        text = file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadSetting(f"{file.name}: cannot be read: {error}") from None
-    return _called(read_template(text, source=file.name), file.stem, file.name)
 
 
 def _called(manifest: Manifest, name: str, source: str) -> Manifest:
@@ -158,19 +175,35 @@ def check_credentials(manifest: Manifest, given: Mapping[str, object]) -> None:
 def _faults(parameter: Parameter, value: str, may_be_plain: Callable[[str], bool]) -> Iterator[str]:
     if parameter.options and value not in parameter.options:
         yield f"is one of {', '.join(parameter.options)}, not {value}"
-    if parameter.pattern and not re.fullmatch(parameter.pattern, value):
+    if parameter.pattern and not _looks_like(parameter.pattern, value):
         yield f"must look like {parameter.pattern}"
     if parameter.kind is ParameterKind.SWITCH and value not in _SWITCH:
         yield f"is yes or no, not {value}"
     if parameter.kind is ParameterKind.NUMBER and not re.fullmatch(r"-?[0-9]{1,15}", value):
         yield f"is a whole number, not {value}"
     if parameter.kind is ParameterKind.URL and value:
-        scheme, _, rest = value.partition("://")
-        host = rest.partition("/")[0].rpartition("@")[2]
-        if scheme not in {"http", "https"} or not host or "@" in rest.partition("/")[0]:
+        parts = _address(value)
+        if parts is None:
             yield "is an address: https://host/path, without user and password"
-        elif scheme == "http" and parameter.https and not may_be_plain(host.partition(":")[0]):
+        elif parts.scheme == "http" and parameter.https and not may_be_plain(parts.hostname or ""):
             yield (
                 "must begin with https://; the operator can allow plain http to a host in "
                 "CALLMESH_NET_PLAIN"
             )
+
+
+def _address(value: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return None
+    known = parts.scheme in {"http", "https"} and parts.hostname and "@" not in parts.netloc
+    return parts if known else None
+
+
+def _looks_like(pattern: str, value: str) -> bool:
+    """Raises: BadSetting for a template whose pattern is none."""
+    try:
+        return re.fullmatch(pattern, value) is not None
+    except re.error as error:
+        raise BadSetting(f"the template's pattern {pattern} cannot be read: {error}") from None

@@ -14,8 +14,9 @@ from shared.crm.language.contexts import SEARCH_ESCAPES, form_value, header_valu
 from shared.crm.language.functions import plain_text
 from shared.crm.language.jsonbody import fill, fill_json_text
 from shared.crm.language.jsontext import write_json
-from shared.crm.language.text import Fragment, compile_text
+from shared.crm.language.text import compile_text
 from shared.crm.language.url import compile_url
+from shared.crm.language.values import escaped
 from shared.errors import ContractError
 
 _JSON = "application/json"
@@ -79,13 +80,22 @@ def render(
     body, kind = _body(request, spoken, merge)
     if body is not None and "content-type" not in {name.lower() for name in headers}:
         headers["Content-Type"] = request.content_type or kind
+    url = _read(whole)
+    return Rendered(request.method, url, headers, body)
+
+
+def _read(whole: str) -> URL:
+    """Raises: ContractError, which does not say the address: a key may stand in it."""
     try:
         url = URL(whole, encoded=True)
-    except ValueError as error:
-        raise ContractError(f"the template makes no URL: {error}") from None
-    if url.scheme not in {"http", "https"} or not url.host:
+        if url.raw_host and not url.raw_host.isascii():
+            url = url.with_host(url.raw_host)
+        host = url.host
+    except ValueError:
+        raise ContractError("the template makes no URL: its host or port is none") from None
+    if url.scheme not in {"http", "https"} or not host:
         raise ContractError("the template makes no URL: it needs http:// or https:// and a host")
-    return Rendered(request.method, url, headers, body)
+    return url
 
 
 def _spoken(request: Request, scope: Scope) -> Scope:
@@ -93,13 +103,8 @@ def _spoken(request: Request, scope: Scope) -> Scope:
     if request.language == "none":
         return scope
     escape = SEARCH_ESCAPES[request.language]
-    escaped = {
-        name: Fragment(escape(value))
-        if isinstance(value, str) and not isinstance(value, Fragment)
-        else value
-        for name, value in scope.variables.items()
-    }
-    return replace(scope, variables=escaped)
+    spoken = {name: escaped(value, escape) for name, value in scope.variables.items()}
+    return replace(scope, variables=spoken)
 
 
 def _url(request: Request, scope: Scope) -> str:
@@ -157,8 +162,16 @@ def _json_body(filled: Any, scope: Scope, merge: tuple[str, Mapping[str, Any]] |
 def _form(
     fields: Mapping[str, Any], scope: Scope, merge: tuple[str, Mapping[str, Any]] | None
 ) -> bytes:
-    """A field that is a structure is JSON in a form field; *merge* goes into the first name."""
+    """
+    A field that is a structure is JSON in a form field. *merge* goes into the field that its path
+    begins with, or makes fields of its own where it has none.
+    """
     pairs = []
+    if merge is not None:
+        if not merge[0]:
+            fields, merge = {**fields, **merge[1]}, None
+        elif isinstance(fields.get(merge[0].partition(".")[0], ""), str):
+            raise ContractError(f"the template's form has no object at {merge[0]}")
     for name, shape in fields.items():
         if isinstance(shape, str):
             filled = compile_text(shape).value(scope.all, maps=scope.maps)

@@ -5,6 +5,7 @@ the extension that the CRM has for a user.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,9 @@ from shared.moments import Instant
 from shared.storage.port import Collection, CollectionSpec, Document
 
 log = structlog.get_logger(__name__)
+
+#: Of users that are alike, in a reason.
+_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,48 +51,62 @@ class UserList(Document):
 USERS: CollectionSpec[UserList] = CollectionSpec(name="lookup.users", model=UserList)
 
 
-def match(seat: Seat, users: Iterable[CrmUser]) -> str | Unmatched:
-    """
-    The id of the seat's user. The site's word holds, whether the user was read or not; two users
-    with one e-mail or one extension are a fault in the CRM that no guess mends.
-    """
-    if seat.user_id is not None:
-        return seat.user_id
-    email, known = _folded(seat.email), tuple(users)
-    for what, fitting in (
-        ("e-mail", [user for user in known if email and _folded(user.email) == email]),
-        ("extension", [user for user in known if user.extension == seat.extension]),
-    ):
-        ids = sorted({user.user_id for user in fitting})
-        if len(ids) == 1:
-            return ids[0]
-        if ids:
-            return Unmatched(
-                seat.extension,
-                f"the users {', '.join(ids)} have the same {what}: name one of them under `users`",
-            )
-    return Unmatched(
-        seat.extension,
-        "no user has its e-mail or its extension: name the user under `users`, or its `email`",
-    )
+class Directory:
+    """Users by what a seat may know them by: of 10,000 each seat's is found at once."""
+
+    def __init__(self, users: Iterable[CrmUser]) -> None:
+        self._by_email: defaultdict[str, set[str]] = defaultdict(set)
+        self._by_extension: defaultdict[str, set[str]] = defaultdict(set)
+        for user in users:
+            if email := _folded(user.email):
+                self._by_email[email].add(user.user_id)
+            if user.extension is not None:
+                self._by_extension[user.extension].add(user.user_id)
+
+    def match(self, seat: Seat) -> str | Unmatched:
+        """
+        The id of the seat's user. The site's word holds, whether the user was read or not; two
+        users with one e-mail or one extension are a fault in the CRM that no guess mends.
+        """
+        if seat.user_id is not None:
+            return seat.user_id
+        for what, fitting in (
+            ("e-mail", self._by_email.get(_folded(seat.email))),
+            ("extension", self._by_extension.get(seat.extension)),
+        ):
+            ids = sorted(fitting or ())
+            if len(ids) == 1:
+                return ids[0]
+            if ids:
+                some = ", ".join(ids[:_NAMED]) + (", …" if len(ids) > _NAMED else "")
+                return Unmatched(
+                    seat.extension,
+                    f"the users {some} have the same {what}: name one of them under `users`",
+                )
+        return Unmatched(
+            seat.extension,
+            "no user has its e-mail or its extension: name the user under `users`, or its `email`",
+        )
 
 
 def matched(users: Sequence[CrmUser], seats: Iterable[Seat]) -> tuple[CrmUser, ...]:
     """*users*, each with the first phone that is matched to it and no other."""
     phones: dict[str, str] = {}
+    directory = Directory(users)
     for seat in seats:
-        found = match(seat, users)
+        found = directory.match(seat)
         if isinstance(found, str):
             phones.setdefault(found, seat.extension)
-    return tuple(user.model_copy(update={"extension": phones.get(user.user_id)}) for user in users)
+    return tuple(_at(user, phones.get(user.user_id)) for user in users)
 
 
 def unmatched(users: Sequence[CrmUser], seats: Iterable[Seat]) -> tuple[Unmatched, ...]:
     """The phones without a user, and those whose user the CRM does not list."""
     listed = {user.user_id for user in users}
+    directory = Directory(users)
     found: list[Unmatched] = []
     for seat in seats:
-        user = match(seat, users)
+        user = directory.match(seat)
         if isinstance(user, Unmatched):
             found.append(user)
         elif listed and user not in listed:
@@ -134,7 +152,7 @@ class UserBook:
         if seat.user_id is not None:
             return seat.user_id
         known = await self.read(tenant, connection)
-        found = match(seat, known.users if known else ())
+        found = Directory(known.users if known else ()).match(seat)
         if isinstance(found, str):
             return found
         log.info(
@@ -144,6 +162,10 @@ class UserBook:
             reason=found.reason,
         )
         return None
+
+
+def _at(user: CrmUser, phone: str | None) -> CrmUser:
+    return user if user.extension == phone else user.model_copy(update={"extension": phone})
 
 
 def _folded(email: str | None) -> str:

@@ -23,6 +23,8 @@ from shared.observe import tracing
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
 #: Connections in all, and to one host: a CRM that hangs must leave room for the others.
 _POOL, _POOL_PER_HOST = 128, 24
+#: Methods that change nothing (RFC 9110).
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,10 @@ class Exchange:
 
 class _NotSent(Unavailable):
     """The connection was never made, so nothing can have happened at the other end."""
+
+
+class _TooLong(Exception):
+    """The answer is over the cap."""
 
 
 class HttpClient:
@@ -106,8 +112,9 @@ class HttpClient:
         *url* goes out as it is, nothing is quoted again. A request whose connection could not be
         made is tried once more, as is one that was cut off and whose method makes that harmless.
 
-        Raises: Unavailable (no answer in time, no connection), Rejected (a forbidden address, an
-        answer over the cap).
+        Raises: Unavailable (no answer in time, no connection; an answer over the cap, where the
+        method may have changed something), Rejected (an address that is forbidden or none, headers
+        that cannot be sent, an answer over the cap).
         """
         began = perf_counter()
         answer, fault = None, None
@@ -130,6 +137,7 @@ class HttpClient:
         headers: Mapping[str, str],
         body: bytes | None,
     ) -> Answer:
+        _check_name(url)
         # What was cut off aiohttp repeats by itself, once, where the method is idempotent.
         again = retry_if_exception_type(_NotSent)
         try:
@@ -162,10 +170,28 @@ class HttpClient:
                     {name.lower(): value for name, value in response.headers.items()},
                     await _capped(response),
                 )
+        except _TooLong as error:
+            # What it did is done, and whoever sent it must not take it for refused.
+            kind = Rejected if method in _SAFE else Unavailable
+            raise kind(f"{url.host} answered more than {MAX_ANSWER_BYTES} bytes") from error
         except aiohttp.ClientConnectorError as error:
             raise _NotSent(f"no connection to {url.host}: {error.os_error}") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(f"{url.host} broke off: {type(error).__name__}") from error
+        except ValueError:
+            # A name that is none (UnicodeError), a password in the address beside a header, a line
+            # break in a header. What it says may be the secret itself.
+            raise Rejected(
+                f"{url.host} cannot be asked: its address or a header of the request is malformed"
+            ) from None
+
+
+def _check_name(url: URL) -> None:
+    """Raises: Rejected for a host whose name cannot be read."""
+    try:
+        _ = url.host
+    except UnicodeError:
+        raise Rejected("the name of the host in the address is malformed") from None
 
 
 async def _capped(response: aiohttp.ClientResponse) -> bytes:
@@ -173,6 +199,6 @@ async def _capped(response: aiohttp.ClientResponse) -> bytes:
     async for part in response.content.iter_any():
         size += len(part)
         if size > MAX_ANSWER_BYTES:
-            raise Rejected(f"{response.url.host} answered more than {MAX_ANSWER_BYTES} bytes")
+            raise _TooLong
         parts.append(part)
     return b"".join(parts)

@@ -38,6 +38,8 @@ from shared.contracts.calls import (
 from shared.contracts.envelope import Event, wrap
 from shared.crm.connections import CrmConnections
 from shared.crm.finder import Finder
+from shared.crm.users import USERS as USER_LISTS
+from shared.crm.users import UserBook
 from shared.net.client import HttpClient
 from shared.net.guard import AddressGuard, networks
 from shared.observe.metrics import Metrics
@@ -114,6 +116,7 @@ class Journal:
                 clock=self.clock,
                 metrics=self.metrics,
                 settings=JournalSettings(),
+                users=UserBook(self.store.collection(USER_LISTS), self.clock),
             )
         )
 

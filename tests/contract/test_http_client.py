@@ -102,6 +102,34 @@ async def test_an_answer_without_end_is_cut_at_the_cap(site: Site, client: HttpC
         await client.send("GET", site.url / "large", within=A_WHILE)
 
 
+async def test_a_write_whose_answer_has_no_end_may_have_come_through(
+    site: Site, client: HttpClient
+) -> None:
+    with pytest.raises(Unavailable, match=str(MAX_ANSWER_BYTES)):
+        await client.send("POST", site.url / "large", within=A_WHILE, body=b"x")
+
+
+@pytest.mark.parametrize(
+    ("url", "headers"),
+    [
+        (f"http://{'a' * 64}.example/", {}),
+        ("http://a..b/", {}),
+        ("http://xn--a/", {}),
+        ("http://\u2025.example/", {}),
+        ("http://ann:secret@127.0.0.1:{port}/", {"Authorization": "Bearer x"}),
+        ("http://127.0.0.1:{port}/", {"X-Name": "a\r\nX-Evil: secret"}),
+    ],
+)
+async def test_what_cannot_be_sent_is_refused_and_not_repeated_in_words(
+    site: Site, client: HttpClient, url: str, headers: dict[str, str]
+) -> None:
+    address = URL(url.replace("{port}", str(site.url.port)), encoded=True)
+    with pytest.raises(Rejected) as caught:
+        await client.send("GET", address, within=A_WHILE, headers=headers)
+    assert "secret" not in str(caught.value)
+    assert site.asked == []
+
+
 async def test_no_cookie_is_kept(site: Site, client: HttpClient) -> None:
     for _ in range(2):
         await client.send("GET", site.url / "a", within=A_WHILE)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from shared.clock import ManualClock
 from shared.crm.answers import ANSWERS
 from shared.crm.finder import Finder, Source
 from shared.crm.port import Priority
 from shared.errors import MeshError, NeedsReconnect, OutOfTime, Throttled, Unavailable
+from shared.sqlite import SqliteFile
+from shared.storage.sqlite import SqliteStore
 from shared.testing.waiting import eventually
 from tests.contract.lookup_kit import (
     FRESH,
@@ -37,12 +42,23 @@ async def desk(request: pytest.FixtureRequest, clock: ManualClock) -> AsyncItera
     url = request.getfixturevalue("mongo_url") if request.param == "mongo" else None
     async with desk_on(request.param, clock, url) as found:
         found.crm.cards = [a_card("1")]
+        # A store that is slow at its first use is left alone, and each then asks for itself.
+        await found.store.collection(ANSWERS).count()
         yield found
 
 
 async def names(finder: Finder, number: str = JANE) -> list[str]:
     found = await finder.find(about(number), within=SOON)
     return [card.display_name for card in found.candidates]
+
+
+async def are_stored(desk: Desk, answers: int = 1) -> None:
+    """Nobody who asks waits for that."""
+
+    async def is_so() -> bool:
+        return await desk.store.collection(ANSWERS).count() == answers
+
+    await eventually(is_so)
 
 
 # -- ages ------------------------------------------------------------------------------------
@@ -54,6 +70,7 @@ async def test_a_stale_contact_is_given_at_once_and_asked_for_again_behind_it(
 ) -> None:
     finder = desk.finder()
     await finder.find(about(), within=SOON)
+    await are_stored(desk)
     await clock.advance(FRESH)
     desk.crm.cards = [a_card("1", display_name="Jane Renamed")]
     desk.crm.open.clear()
@@ -84,11 +101,33 @@ async def test_nobody_waits_for_what_is_asked_behind_a_stale_answer(
     assert [priority for _, priority in desk.crm.searches] == [Priority.ROUTE, Priority.SYNC]
 
 
+async def test_a_ringing_call_does_not_wait_in_the_place_of_a_renewal(
+    desk: Desk, clock: ManualClock
+) -> None:
+    """The renewal has time: it stands behind a list of 10,000 users."""
+    finder = desk.finder()
+    await finder.find(about(), within=SOON)
+    await clock.advance(STALE - TICK)
+    desk.crm.open.clear()
+    await finder.find(about(), within=SOON)
+    await eventually(lambda: len(desk.crm.searches) == 2)
+    await clock.advance(TICK)
+    calls = [
+        asyncio.create_task(finder.find(about(priority=Priority.ROUTE), within=SOON))
+        for _ in range(3)
+    ]
+    await eventually(lambda: len(desk.crm.searches) == 3)
+    desk.crm.open.set()
+    await asyncio.gather(*calls)
+    assert [priority for _, priority in desk.crm.searches[1:]] == [Priority.SYNC, Priority.ROUTE]
+
+
 async def test_what_another_replica_renewed_is_not_asked_again(
     desk: Desk, clock: ManualClock
 ) -> None:
     first, second = desk.finder(), desk.finder()
     await first.find(about(), within=SOON)
+    await are_stored(desk)
     await second.find(about(), within=SOON)
     await clock.advance(FRESH)
     await first.find(about(), within=SOON)
@@ -148,6 +187,7 @@ async def test_while_the_crm_cannot_be_asked_a_stale_contact_is_better_than_none
 ) -> None:
     finder = desk.finder()
     await finder.find(about(), within=SOON)
+    await are_stored(desk)
     desk.crm.failure = failure("not now")
     await clock.advance(STALE - timedelta(seconds=1))
     for replica in (finder, desk.finder(), finder):
@@ -175,6 +215,7 @@ async def test_lookups_are_counted_by_where_the_answer_came_from(
     finder = desk.finder()
     for _ in range(2):
         await finder.find(about(), within=SOON)
+    await are_stored(desk)
     await desk.finder().find(about(), within=SOON)
     await clock.advance(FRESH)
     await finder.find(about(), within=SOON)
@@ -205,6 +246,40 @@ async def test_a_thousand_calls_at_once_from_one_number_are_one_request(
     assert len(desk.crm.searches) == 1
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"contact_id": "1"}, {"contact_id": "1", "numbers": [JANE]}, {"numbers": [JANE]}],
+    ids=["by id", "by id and number", "by number"],
+)
+async def test_a_thousand_calls_over_three_replicas_are_told_right_after_a_change_among_them(
+    desk: Desk, clock: ManualClock, change: dict[str, Any]
+) -> None:
+    replicas = [desk.finder() for _ in range(3)]
+    desk.crm.open.clear()
+
+    async def rings() -> list[asyncio.Task[list[str]]]:
+        calls = [asyncio.create_task(names(replicas[n % 3])) for n in range(500)]
+        asked = len(desk.crm.searches)
+        await eventually(lambda: len(desk.crm.searches) == asked + 3)
+        return calls
+
+    early = await rings()
+    await clock.advance(TICK)
+    desk.crm.cards = [a_card("1", display_name="Jane Renamed")]
+    await replicas[0].forget("acme", connection="zoho", **change)
+    for replica in replicas[1:]:
+        replica.forget_here("acme", connection="zoho", **change)
+    late = await rings()
+    desk.crm.open.set()
+
+    assert all(found == ["Person 1"] for found in await asyncio.gather(*early))
+    assert all(found == ["Jane Renamed"] for found in await asyncio.gather(*late))
+    for replica in replicas:
+        assert await names(replica) == ["Jane Renamed"]
+    assert len(desk.crm.searches) == 6
+    assert await names(desk.finder()) == ["Jane Renamed"]
+
+
 async def test_a_thousand_calls_at_once_wait_for_one_failure(desk: Desk) -> None:
     finder = desk.finder()
     desk.crm.failure = Unavailable("down")
@@ -212,6 +287,53 @@ async def test_a_thousand_calls_at_once_wait_for_one_failure(desk: Desk) -> None
     errors = await asyncio.gather(*calls, return_exceptions=True)
     assert {type(error) for error in errors} == {Unavailable}
     assert len(desk.crm.searches) == 1
+
+
+async def test_a_call_does_not_wait_until_its_answer_is_stored(clock: ManualClock) -> None:
+    db, is_thawed = SqliteFile(None), threading.Event()
+    await db.open()
+    desk = Desk(SqliteStore(db, clock), clock)
+    desk.crm.cards = [a_card("1")]
+    desk.crm.open.clear()
+    call = asyncio.create_task(names(desk.finder()))
+    await eventually(lambda: len(desk.crm.searches) == 1)
+    frozen = asyncio.create_task(db.write(lambda _: is_thawed.wait()))
+    desk.crm.open.set()
+    with capture_logs() as logs:
+        assert await call == ["Person 1"]
+    assert logs == []
+    is_thawed.set()
+    await frozen
+    await desk.close()
+    await db.close()
+
+
+async def test_what_was_forgotten_before_it_was_stored_is_not_there(clock: ManualClock) -> None:
+    """Another replica cleared the store when there was nothing yet."""
+    db, is_thawed = SqliteFile(None), threading.Event()
+    await db.open()
+    desk = Desk(SqliteStore(db, clock), clock)
+    desk.crm.cards = [a_card("1")]
+    finder = desk.finder()
+    answers = desk.store.collection(ANSWERS)
+    await answers.count()
+    desk.crm.open.clear()
+    call = asyncio.create_task(names(finder))
+    await eventually(lambda: len(desk.crm.searches) == 1)
+    frozen = asyncio.create_task(db.write(lambda _: is_thawed.wait()))
+    desk.crm.open.set()
+    await call
+    await clock.advance(TICK)
+    finder.forget_here("acme", connection="zoho", contact_id="1")
+    is_thawed.set()
+    await frozen
+
+    async def is_gone() -> bool:
+        return not finder._writing and await answers.count() == 0
+
+    await eventually(is_gone)
+    await desk.close()
+    await db.close()
 
 
 async def test_who_gives_up_does_not_take_the_request_from_the_others(desk: Desk) -> None:
@@ -253,6 +375,7 @@ async def replicas_with_answers(desk: Desk) -> list[Finder]:
     for replica in replicas:
         for number in (JANE, OTHER, NOBODY):
             await replica.find(about(number), within=SOON)
+        await are_stored(desk, 3)
     return replicas
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -18,11 +19,13 @@ from services.lookup.handlers import (
     resolve_caller,
     router,
 )
+from services.lookup.store import MAKINGS, MakingBook, MakingDocument
 from shared.bus.embedded import EmbeddedBus
 from shared.bus.publisher import ServicePublisher
 from shared.clock import ManualClock, SystemClock
 from shared.contracts.calls import CallAnswered, CallEnded, Direction, Party
 from shared.contracts.contacts import (
+    ContactCard,
     ContactChanged,
     ContactCreated,
     ContactResolved,
@@ -279,6 +282,32 @@ async def test_a_contact_that_may_have_been_made_is_searched_for_first(
     await lookup.order()
     assert len(crm.created) == 1
     assert lookup.heard(ContactResolved)[0].contact.contact_id == "new1"
+    # It came through, and is told of as every other.
+    assert [told.contact.contact_id for told in lookup.heard(ContactCreated)] == ["new1"]
+
+
+async def test_a_contact_that_was_made_while_the_store_went_away_is_told_of(
+    lookup: Lookup, clock: ManualClock
+) -> None:
+    class CutOff(MakingBook):
+        async def made(self, mine: MakingDocument, contact: ContactCard) -> None:
+            raise Unavailable("the store is away")
+
+    replica = lookup.replica()
+    cut_off = CutOff(lookup.desk.store.collection(MAKINGS), clock)
+    dying = replace(replica, maker=replace(replica.maker, makings=cut_off))
+    with pytest.raises(Unavailable, match="store"):
+        await lookup.order(dying)
+    with pytest.raises(Unavailable, match="somebody is making"):
+        await lookup.order()
+    await clock.advance(timedelta(seconds=60))
+    await lookup.order()
+
+    assert len(lookup.desk.crm.created) == 1
+    (created,) = lookup.heard(ContactCreated)
+    (changed,) = lookup.heard(ContactChanged)
+    assert (created.call_id, created.contact.contact_id) == ("c1", "new1")
+    assert changed.numbers == (NOBODY,)
 
 
 async def test_the_same_order_again_tells_the_same(lookup: Lookup, clock: ManualClock) -> None:

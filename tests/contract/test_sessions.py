@@ -13,6 +13,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from shared.clock import ManualClock
+from shared.crm.sessions.keeper import SessionKeeper
 from shared.crm.sessions.replies import Reply
 from shared.crm.sessions.session import Session
 from shared.errors import NeedsReconnect, Throttled, Unavailable
@@ -90,6 +91,57 @@ async def test_a_session_is_renewed_a_minute_before_its_end(
     await clock.advance(SECOND)
 
     assert token_of(await keeper.session()) != token_of(first)
+
+
+async def test_nobody_waits_for_the_next_session_while_there_is_one(
+    world: World, clock: ManualClock
+) -> None:
+    """A ringing call has a second and a half, and not every CRM's sign-in is that fast."""
+    is_up = asyncio.Event()
+    is_up.set()
+
+    async def answer(_: Got) -> Any:
+        await is_up.wait()
+        return {"access_token": f"a{len(crm.got)}", "expires_in": 3600}
+
+    async with scripted(answer) as crm:
+        keeper, other = (world.replica(world.connected(url=crm.url)) for _ in range(2))
+        first = await keeper.session()
+        await other.session()
+        await clock.advance(58 * MINUTE - SECOND)
+        assert await keeper.session() is first
+
+        is_up.clear()
+        await clock.advance(SECOND)
+        for _ in range(3):
+            assert await keeper.session() is first
+        await eventually(lambda: len(crm.got) == 2)
+        is_up.set()
+
+        async def has_next(replica: SessionKeeper) -> bool:
+            return token_of(await replica.session()) == "a2"
+
+        # Another replica takes what the first one has stored.
+        for replica in (keeper, other):
+            await eventually(lambda replica=replica: has_next(replica))
+        assert len(crm.got) == 2
+
+
+async def test_a_session_is_used_to_its_end_while_the_sign_in_is_down(
+    world: World, clock: ManualClock
+) -> None:
+    """And that is not asked again with each request."""
+    keeper = world.replica()
+    first = await keeper.session()
+    world.crm.faults = Faults(fail_tokens=100, fail_status=503)
+    await clock.advance(58 * MINUTE)
+    for asked in (2, 3):
+        for _ in range(3):
+            assert await keeper.session() is first
+            assert keeper._work is not None
+            await asyncio.wait({keeper._work})
+        assert world.crm.asked_for_tokens == asked
+        await clock.advance(10 * SECOND)
 
 
 async def test_a_short_life_is_used_for_three_quarters_of_it(
@@ -409,11 +461,14 @@ async def test_a_stored_token_is_not_sent_for_another_client(world: World) -> No
 
 async def test_without_any_refresh_token_a_person_is_asked_to_connect_it(world: World) -> None:
     by_consent = {"oauth2": {**OAUTH, "grant": "authorization_code"}}
+    by_hand = {"oauth2": {**OAUTH, "authorize_url": None}}
 
     with pytest.raises(NeedsReconnect, match="callmesh crm connect acme crm"):
         await world.replica(world.connected(by_consent, refresh_token=None)).session()
-    with pytest.raises(NeedsReconnect, match="credential refresh_token"):
+    with pytest.raises(NeedsReconnect, match="callmesh crm connect acme crm"):
         await world.replica(world.connected(refresh_token="")).session()
+    with pytest.raises(NeedsReconnect, match="credential refresh_token"):
+        await world.replica(world.connected(by_hand, refresh_token="")).session()
     assert world.crm.asked_for_tokens == 0
 
 

@@ -6,29 +6,25 @@ and one more try where a session was refused.
 from __future__ import annotations
 
 import asyncio
-import base64
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from http import HTTPStatus
 from typing import Any
 
-import orjson
-import structlog
 from yarl import URL
 
 from shared.clock import Clock
 from shared.crm.bodies import read_body
-from shared.crm.form.access import PlaceKind
+from shared.crm.engine.carrying import carrying, with_parts
+from shared.crm.engine.following import FollowUps
 from shared.crm.form.answers import Meaning
-from shared.crm.form.manifest import Event, Manifest
-from shared.crm.form.requests import FilePart, Request, Step
-from shared.crm.language.contexts import form_value, header_name, header_value, query_value
+from shared.crm.form.manifest import Event, FollowUp, Manifest
+from shared.crm.form.requests import Request, Step
 from shared.crm.language.functions import plain_text
 from shared.crm.language.gjson import escape_literal
 from shared.crm.language.paths import at_path
 from shared.crm.language.text import compile_text
+from shared.crm.masking import Mask, basic_forms
 from shared.crm.meaning import meaning, wait_of, words
 from shared.crm.port import Priority
 from shared.crm.rendering import Rendered, Scope, render
@@ -46,25 +42,26 @@ from shared.errors import (
 from shared.net.client import Answer, HttpClient
 from shared.observe.metrics import Metrics
 
-log = structlog.get_logger(__name__)
-
 _SPARE = timedelta(milliseconds=50)
+#: Bytes; a longer body is read beside the loop, for eight megabytes of it take seconds.
+_LONG = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A success; *nothing* where it says that there is nobody or has no body."""
+    """A success; *nothing* where it says that there is nobody, *blank* where it has no body."""
 
     status: int
     headers: Mapping[str, str]
     value: Any
     nothing: bool
+    blank: bool
     url: URL
 
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """What is to be asked, and how."""
+    """What is to be asked, and how; *after*: of a follow-up request, what it follows."""
 
     request: Request
     variables: Mapping[str, Any]
@@ -73,6 +70,7 @@ class _Order:
     searching: bool
     merge: tuple[str, Mapping[str, Any]] | None
     address: URL | None
+    after: Event | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +106,8 @@ class CrmRequests:
         self._http = http
         self._clock = clock
         self._metrics = metrics
-        #: What follow-up requests took out of their answers.
-        self._taken: dict[str, Any] = {}
+        self._follow_ups = FollowUps(manifest.follow_ups, send=self._followed, clock=clock)
         self._session_seen: Session | None = None
-        self._begun = False
 
     async def ask(
         self,
@@ -123,16 +119,17 @@ class CrmRequests:
         searching: bool = False,
         merge: tuple[str, Mapping[str, Any]] | None = None,
         address: URL | None = None,
+        after: Event | None = None,
     ) -> Reply | None:
         """
         The answer, where it is a success or says that there is nothing; None where the request is
         not to be sent. A refused session is renewed once. *address* replaces the request's URL,
-        for the next page of a list.
+        for the next page of a list; *after* is said of a follow-up request.
 
         Raises: Rejected, Throttled, NeedsReconnect, Unavailable, ContractError for a template that
         makes no request.
         """
-        order = _Order(request, variables, within, priority, searching, merge, address)
+        order = _Order(request, variables, within, priority, searching, merge, address, after)
         try:
             # Its parts keep to the time themselves, and say better what took it.
             async with asyncio.timeout((within + _SPARE).total_seconds()):
@@ -153,51 +150,63 @@ class CrmRequests:
         *,
         within: timedelta,
         priority: Priority,
+        after: Event | None = None,
     ) -> dict[str, Any]:
         """*variables* and what the steps made of them. Raises as :meth:`ask`."""
         known = dict(variables)
         for step in steps:
+            if step.compute and after is not Event.AUTH:
+                await self.ready(within=within)
             scope = self.scope.having(known)
             for name, text in step.compute.items():
                 known[name] = compile_text(text).value(scope.all, maps=scope.maps)
                 scope = scope.having({name: known[name]})
             if step.request is None:
                 continue
-            reply = await self.ask(step.request, known, within=within, priority=priority)
+            reply = await self.ask(
+                step.request, known, within=within, priority=priority, after=after
+            )
             for name, path in step.take.items():
                 known[name] = self.at(reply.value, path, known) if reply is not None else None
+                if after is Event.AUTH and reply is not None and reply.url.scheme == "https":
+                    _refuse_plain(name, known[name])
         return known
 
-    async def follow(self, event: Event, variables: Mapping[str, Any]) -> None:
-        """The follow-up requests of *event*; one that fails is logged and stops no other."""
-        for follow_up in self._manifest.follow_ups:
-            if follow_up.on is not event:
-                continue
-            try:
-                made = await self.run(
-                    (follow_up,),
-                    variables,
-                    within=self._manifest.limits.timeout,
-                    priority=Priority.JOURNAL,
-                )
-            except MeshError as error:
-                log.warning("follow_up_failed", after=str(event), error=error.message)
-                continue
-            self._taken.update({name: made.get(name) for name in follow_up.makes})
+    async def ready(self, *, within: timedelta) -> None:
+        """
+        What the sign-in makes is there for texts that are filled before a request. Raises as
+        :meth:`ask`.
+        """
+        try:
+            async with asyncio.timeout(within.total_seconds()):
+                await self._session(None, refused=None)
+        except TimeoutError:
+            raise OutOfTime(f"the CRM's sign-in took over {within.total_seconds():g} s") from None
+
+    def follow(self, event: Event, variables: Mapping[str, Any]) -> None:
+        """Its follow-up requests go out behind it; what becomes of them is logged."""
+        self._follow_ups.after(event, variables)
+
+    async def followed(self) -> None:
+        """Every follow-up request that is under way is over."""
+        await self._follow_ups.finished()
+
+    async def close(self) -> None:
+        """Follow-up requests get a moment."""
+        await self._follow_ups.close()
 
     @property
     def scope(self) -> Scope:
         """What a text may use beside the variables of its operation."""
-        seen = self._session_seen
-        made = seen.variables if seen is not None else {}
-        return replace(self._scope, own={**self._scope.own, **made, **self._taken})
+        return self._scope_of(self._session_seen)
 
     def path(self, path: str, variables: Mapping[str, Any]) -> str:
         """*path* with its placeholders filled; a value cannot change what is asked."""
         if "{{" not in path:
             return path
         scope = self.scope
-        shown = {name: escape_literal(plain_text(value)) for name, value in variables.items()}
+        outside = {**scope.variables, **variables}
+        shown = {name: escape_literal(plain_text(value)) for name, value in outside.items()}
         return compile_text(path).text({**scope.own, **shown}, maps=scope.maps)
 
     def at(self, value: Any, path: str, variables: Mapping[str, Any]) -> Any:
@@ -206,49 +215,72 @@ class CrmRequests:
     # -- one request ---------------------------------------------------------------------------
 
     async def _ask(self, order: _Order) -> Reply | None:
-        session = await self._session(refused=None)
+        session = await self._session(order.after, refused=None)
+        signed_in = self._follow_ups.signed_in
         sent = await self._sent(order, session)
+        if sent is not None and sent.means is Meaning.CREDENTIALS:
+            if session is not None:
+                session = await self._session(order.after, refused=session)
+                sent = await self._sent(order, session)
+            elif order.after is not Event.AUTH and self._follow_ups.may_sign_in_again(signed_in):
+                await self._follow_ups.sign_in(None, refused=signed_in)
+                sent = await self._sent(order, None)
         if sent is None:
             return None
-        if sent.means is Meaning.CREDENTIALS and session is not None:
-            session = await self._session(refused=session)
-            sent = await self._sent(order, session)
-            if sent is None:
-                return None
-        answer = sent.answer
         self._raise_failures(sent)
-        nothing = sent.means is Meaning.NOTHING or sent.value is None
-        return Reply(answer.status, answer.headers, sent.value, nothing, sent.url)
+        return Reply(
+            sent.answer.status,
+            sent.answer.headers,
+            sent.value,
+            sent.means is Meaning.NOTHING,
+            not sent.answer.body.strip(),
+            sent.url,
+        )
 
-    async def _session(self, *, refused: Session | None) -> Session | None:
+    async def _session(self, after: Event | None, *, refused: Session | None) -> Session | None:
         session = None
         if self._sessions is not None:
             session = await self._sessions.session(refused=refused)
-        if not self._begun or session is not self._session_seen:
-            # Before the requests that follow: they ask for a session, too.
-            self._begun, self._session_seen = True, session
-            await self.follow(Event.AUTH, {})
+        self._session_seen = session
+        if after is not Event.AUTH:
+            await self._follow_ups.sign_in(session)
         return session
 
+    async def _followed(
+        self, follow_up: FollowUp, variables: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        return await self.run(
+            (follow_up,),
+            variables,
+            within=self._manifest.limits.timeout,
+            # A ringing call may wait for those of the sign-in.
+            priority=Priority.POP if follow_up.on is Event.AUTH else Priority.JOURNAL,
+            after=follow_up.on,
+        )
+
+    def _scope_of(self, session: Session | None) -> Scope:
+        made = session.variables if session is not None else {}
+        own = {**self._scope.own, **made, **self._follow_ups.own}
+        return replace(self._scope, own=own, variables=self._follow_ups.taken)
+
     async def _sent(self, order: _Order, session: Session | None) -> _Sent | None:
-        scope = replace(
-            self._scope,
-            own={
-                **self._scope.own,
-                **(session.variables if session is not None else {}),
-                **self._taken,
-            },
-        ).having(order.variables)
+        scope = self._scope_of(session).having(order.variables)
         rendered = render(order.request, scope, merge=order.merge)
         if rendered is None:
             return None
         if order.address is not None:
             rendered = replace(rendered, url=order.address)
         if order.request.multipart is not None:
-            rendered = await self._with_parts(
-                rendered, order.request.multipart, scope, order.within
+            rendered = await with_parts(
+                rendered,
+                order.request.multipart,
+                scope,
+                http=self._http,
+                within=order.within,
             )
-        ready = self._carrying(rendered, scope)
+        ready = carrying(
+            self._manifest, rendered, scope, clock=self._clock, plain=order.after is not None
+        )
         began = self._clock.now()
         async with self._gate.turn(order.priority, within=order.within):
             waited = self._clock.now() - began
@@ -259,9 +291,12 @@ class CrmRequests:
                 seconds=max(0.0, waited.total_seconds()),
             )
             left = order.within - waited
+            if left <= timedelta(0):
+                # No fault of the CRM's: it was not asked.
+                raise OutOfTime("the turn at the CRM came as the time was over")
             answer = await self._exchange(ready, min(left, self._manifest.limits.timeout))
             # Before the next one's turn: a pause, or a failed probe, must stop it.
-            return self._judged(ready.url, answer, searching=order.searching)
+            return await self._judged(ready.url, answer, searching=order.searching)
 
     async def _exchange(self, ready: Rendered, within: timedelta) -> Answer:
         try:
@@ -273,8 +308,8 @@ class CrmRequests:
             self._gate.failed(error.message)
             raise
 
-    def _judged(self, url: URL, answer: Answer, *, searching: bool) -> _Sent:
-        value, means = self._read(answer, searching=searching)
+    async def _judged(self, url: URL, answer: Answer, *, searching: bool) -> _Sent:
+        value, means = await self._read(answer, searching=searching)
         wait = wait_of(self._manifest.limits, answer, value, self._clock.now())
         if means is Meaning.SLOW_DOWN:
             wait = self._manifest.limits.patience if wait is None else wait
@@ -282,23 +317,23 @@ class CrmRequests:
             self._gate.pause(wait)
         return _Sent(url, answer, value, means, wait)
 
-    def _read(self, answer: Answer, *, searching: bool) -> tuple[Any, Meaning]:
-        fault = None
+    async def _read(self, answer: Answer, *, searching: bool) -> tuple[Any, Meaning]:
+        fault, kind = None, self._manifest.answer
         try:
-            value = read_body(self._manifest.answer, answer.body)
+            if len(answer.body) > _LONG:
+                value = await asyncio.to_thread(read_body, kind, answer.body)
+            else:
+                value = read_body(kind, answer.body)
         except ContractError as error:
             value, fault = None, error.message
         means = meaning(self._manifest.outcome, answer, value, searching=searching)
         if means is Meaning.SUCCESS and fault is not None:
             # A proxy's page instead of the CRM's answer is no answer.
-            why = (
-                f"the CRM answered {answer.status} with something that is no "
-                f"{self._manifest.answer.upper()}"
-            )
+            why = f"the CRM answered {answer.status} with something that is no {kind.upper()}"
             self._gate.failed(why)
             raise Unavailable(why)
         if means is Meaning.UNAVAILABLE:
-            self._gate.failed(words(self._manifest.outcome, answer, value))
+            self._gate.failed(self._words(answer, value))
         else:
             self._gate.answered()
         return value, means
@@ -307,7 +342,7 @@ class CrmRequests:
         means = sent.means
         if means in {Meaning.SUCCESS, Meaning.NOTHING}:
             return
-        said = words(self._manifest.outcome, sent.answer, sent.value)
+        said = self._words(sent.answer, sent.value)
         if means is Meaning.SLOW_DOWN:
             raise Throttled(f"the CRM asks to slow down: {said}", retry_after=sent.wait)
         if means is Meaning.UNAVAILABLE:
@@ -321,105 +356,26 @@ class CrmRequests:
             raise NeedsReconnect(f"{said}: the account lacks a right or was blocked")
         raise Rejected(said)
 
-    # -- what every request carries --------------------------------------------------------------
-
-    def _carrying(self, rendered: Rendered, scope: Scope) -> Rendered:
-        """With the template's headers and what its auth puts on each request."""
-        headers = {"Accept": "application/json"}
-        for name, text in self._manifest.headers.items():
-            if value := header_value(scope.text(text)):
-                headers[name] = value
-        auth = self._manifest.auth
-        scope = self._signed(rendered, scope)
+    def _words(self, answer: Answer, value: Any) -> str:
+        """The CRM's own, without what it repeats of our secrets."""
+        scope, auth = self.scope, self._manifest.auth
+        names = {*(one.name for one in self._manifest.credentials), *auth.session_variables}
+        names |= self._follow_ups.own.keys()
+        known = [plain_text(scope.own.get(name)) for name in names]
         if auth.basic is not None:
-            pair = base64.b64encode(scope.text(auth.basic).encode()).decode()
-            headers.setdefault("Authorization", f"Basic {pair}")
-        carried = [
-            (place.kind, name, value)
-            for place in auth.carried
-            if (name := scope.text(place.name)) and (value := scope.text(place.value))
-        ]
-        for kind, name, value in carried:
-            if kind is PlaceKind.HEADER and name not in self._manifest.headers:
-                headers[header_name(name)] = header_value(value)
-        own = {name.lower() for name in rendered.headers}
-        kept = {name: value for name, value in headers.items() if name.lower() not in own}
-        ready = replace(rendered, headers={**kept, **rendered.headers})
-        for kind, name, value in carried:
-            if kind is not PlaceKind.HEADER:
-                ready = _placed(ready, kind, name, value)
-        return ready
-
-    def _signed(self, rendered: Rendered, scope: Scope) -> Scope:
-        if not (self._manifest.auth.compute or self._manifest.auth.apply):
-            return scope
-        url = rendered.url
-        scope = scope.having(
-            {
-                "Method": rendered.method,
-                "Url": str(url),
-                "Path": url.raw_path,
-                "Query": url.raw_query_string,
-                "Body": (rendered.body or b"").decode("utf-8", "replace"),
-                "Timestamp": int(self._clock.now().timestamp()),
-                "Nonce": secrets.token_hex(16),
-            }
-        )
-        for name, text in self._manifest.auth.compute.items():
-            scope = scope.having({name: scope.text(text)})
-        return scope
-
-    async def _with_parts(
-        self,
-        rendered: Rendered,
-        parts: Mapping[str, str | FilePart],
-        scope: Scope,
-        within: timedelta,
-    ) -> Rendered:
-        """RFC 7578. Raises: Unavailable, Rejected for a file that cannot be fetched."""
-        boundary = secrets.token_hex(16)
-        body = bytearray()
-        for name, part in parts.items():
-            quoted = name.replace('"', "%22")
-            body += f'--{boundary}\r\nContent-Disposition: form-data; name="{quoted}"'.encode()
-            if isinstance(part, FilePart):
-                filename = scope.text(part.filename).replace('"', "%22")
-                body += f'; filename="{header_value(filename)}"\r\n'.encode()
-                body += f"Content-Type: {part.content_type}\r\n\r\n".encode()
-                address = scope.text(part.fetch)
-                if not address.startswith(("http://", "https://")):
-                    raise Rejected("a recording without an http address cannot be uploaded")
-                file = await self._http.send("GET", URL(address), within=within)
-                if file.status >= HTTPStatus.BAD_REQUEST:
-                    raise Rejected(f"the recording's address answered {file.status}")
-                body += file.body
-            else:
-                body += b"\r\n\r\n" + scope.text(part).encode()
-            body += b"\r\n"
-        body += f"--{boundary}--\r\n".encode()
-        headers = {
-            **rendered.headers,
-            "Content-Type": f"multipart/form-data; boundary={boundary}",
-        }
-        return replace(rendered, body=bytes(body), headers=headers)
+            known += basic_forms([scope.text(auth.basic)])
+        # An address that a token's answer told is none.
+        mask = Mask(text for text in known if not text.startswith(("http://", "https://")))
+        return words(self._manifest.outcome, answer, value, hide=mask.text)
 
     def _count(self, outcome: str) -> None:
         self._metrics.count("callmesh_crm_requests_total", self._manifest.name, outcome)
 
 
-def _placed(ready: Rendered, kind: PlaceKind, name: str, value: str) -> Rendered:
-    pair = f"{query_value(name)}={form_value(value)}"
-    if kind is PlaceKind.QUERY:
-        text = str(ready.url)
-        joined = f"{text}{'&' if ready.url.raw_query_string else '?'}{pair}"
-        return replace(ready, url=URL(joined, encoded=True))
-    if kind is PlaceKind.FORM:
-        body = f"{ready.body.decode()}&{pair}" if ready.body else pair
-        typed = {"Content-Type": "application/x-www-form-urlencoded", **ready.headers}
-        return replace(ready, body=body.encode(), headers=typed)
-    filled = orjson.loads(ready.body) if ready.body else {}
-    if not isinstance(filled, dict):
-        raise ContractError("auth puts a key into the JSON body, and this body is no object")
-    filled[name] = value
-    typed = {"Content-Type": "application/json", **ready.headers}
-    return replace(ready, body=orjson.dumps(filled), headers=typed)
+def _refuse_plain(name: str, value: Any) -> None:
+    """As of a token's answer. Raises: NeedsReconnect."""
+    if isinstance(value, str) and value.strip().lower().startswith("http:"):
+        raise NeedsReconnect(
+            f"the CRM gave an http:// address for {name} in an answer over https; it is not used, "
+            "for everything sent there could be read on the way"
+        )

@@ -24,6 +24,8 @@ _INTEGER_BITS = 63
 #: Numbers of one record; a mapping gone wrong must not fill the cache.
 _MOST_PHONES = 50
 _LONGEST = 1000
+#: Of a field: a card is cached, and goes along with every event of its call.
+_LONGEST_FIELD, _MOST_ITEMS = 10_000, 200
 
 
 class CardMaker:
@@ -40,7 +42,7 @@ class CardMaker:
         the search. None for a record without an id.
         """
         contact = self._manifest.contacts[module]
-        contact_id = self._text(self._at(record, contact.map.id, variables, wrap=False))
+        contact_id = self.id_of(record, module, variables)
         if contact_id is None:
             return None
 
@@ -77,8 +79,12 @@ class CardMaker:
             },
         )
         own = self._text(self._at(record, contact.map.page, variables, wrap=False))
-        page = url_only_http(own) if own else self.page(card)
+        page = _link(own) if own else self.page(card)
         return card.model_copy(update={"page_url": page})
+
+    def id_of(self, record: Any, module: str, variables: Mapping[str, Any]) -> str | None:
+        path = self._manifest.contacts[module].map.id
+        return self._text(self._at(record, path, variables, wrap=False))
 
     def page(self, card: ContactCard) -> str | None:
         """None where a part of the address is not known: a wrong link is worse than none."""
@@ -135,7 +141,7 @@ class CardMaker:
         return plain_text(self._plain(value))[:_LONGEST].strip() or None
 
     def _plain(self, value: Any) -> Any:
-        """A looked-up record stands for its name; what no store can hold becomes text."""
+        """A looked-up record stands for its name; what no store can hold is cut or becomes text."""
         values = self._manifest.values
         if value is False and values.false_is_empty:
             return None
@@ -145,7 +151,9 @@ class CardMaker:
         if isinstance(value, list):
             if values.in_pair is not None and len(value) == 2 and isinstance(value[0], int):  # noqa: PLR2004  a pair
                 return self._plain(value[values.in_pair])
-            return [self._plain(item) for item in value]
+            return [self._plain(item) for item in value[:_MOST_ITEMS]]
+        if isinstance(value, str):
+            return value[:_LONGEST_FIELD]
         if isinstance(value, bool):
             return value
         if isinstance(value, int) and value.bit_length() > _INTEGER_BITS:
@@ -179,8 +187,16 @@ def _texts(value: Any) -> list[str]:
     return [text[:_LONGEST]] if text else []
 
 
+def _link(text: str) -> str | None:
+    """What a browser may open; one record's script must not cost the caller all the others."""
+    try:
+        return url_only_http(text)
+    except ContractError:
+        return None
+
+
 def _moment(text: str | None) -> datetime | None:
-    """ISO 8601, Unix seconds or milliseconds; without a zone it is taken for UTC."""
+    """In UTC: ISO 8601, Unix seconds or milliseconds; without a zone it is taken for UTC."""
     if text is None:
         return None
     try:
@@ -188,6 +204,6 @@ def _moment(text: str | None) -> datetime | None:
             seconds = int(text[:14])
             return datetime.fromtimestamp(seconds / (1000 if seconds > 10**11 else 1), UTC)
         found = datetime.fromisoformat(text)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError, OSError):
         return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -32,6 +32,7 @@ from shared.errors import ContractError, Unauthenticated
 #: Events of one hook that are read, and contacts or numbers of one event.
 _MOST_EVENTS, _MOST_OF_EVENT = 1000, 200
 _DEEPEST = 10
+_PLACE = re.compile(r"[0-9]{1,9}")
 _KEYS = re.compile(r"\[([^\[\]]*)\]")
 
 
@@ -146,7 +147,7 @@ def _with_lists(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     filled = {key: _with_lists(item) for key, item in value.items()}
-    if filled and all(key.isascii() and key.isdigit() for key in filled):
+    if filled and all(_PLACE.fullmatch(key) for key in filled):
         return [filled[key] for key in sorted(filled, key=int)]
     return filled
 

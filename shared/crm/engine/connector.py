@@ -14,14 +14,14 @@ from shared.crm.engine.asking import CrmRequests
 from shared.crm.engine.cards import CardMaker, card_variables
 from shared.crm.engine.changes import Change, HookReading, HookRequest, changes_of, read, verify
 from shared.crm.engine.entries import entry_variables
-from shared.crm.engine.pages import records_of
+from shared.crm.engine.pages import records_of, refuse_without_list
 from shared.crm.engine.searching import Searcher
 from shared.crm.form.changes import Hook
 from shared.crm.form.contacts import Users
 from shared.crm.form.journal import Journal, NeedsContact
 from shared.crm.form.manifest import Event, Manifest
 from shared.crm.language.functions import plain_text
-from shared.crm.language.paths import of_record
+from shared.crm.language.paths import at_path, of_record
 from shared.crm.port import JournalEntry, ModuleAnswer, NewContact, Priority
 from shared.errors import (
     MeshError,
@@ -35,9 +35,11 @@ from shared.phone import PhoneNumber
 
 log = structlog.get_logger(__name__)
 
+_LONGEST_ID = 1000
 _CHECK_WITHIN = timedelta(seconds=10)
 #: Of one list; a CRM with more has other ways to be asked.
 _MOST_USERS = 10_000
+_MOST_CHANGES = 10_000
 _NO = frozenset({"", "false", "0", "no", "n", "inactive"})
 
 
@@ -98,6 +100,7 @@ class TemplateConnector:
         wanted = modules or list(self.manifest.contacts)
         try:
             async with asyncio.timeout(within.total_seconds()):
+                await self.requests.ready(within=within)
                 found = await asyncio.gather(*(of_module(module) for module in wanted))
         except TimeoutError:
             raise OutOfTime(f"the CRM did not answer within {within.total_seconds():g} s") from None
@@ -107,10 +110,8 @@ class TemplateConnector:
                 lost[0] if lost else Rejected("; ".join(f"{a.module}: {a.refused}" for a in found))
             )
         best = next((answer.contacts[0] for answer in found if answer.contacts), None)
-        await self.requests.follow(
-            Event.SEARCH,
-            {"Number": number.key, **(self._about(best) if best is not None else {})},
-        )
+        about = self._about(best) if best is not None else {}
+        self.requests.follow(Event.SEARCH, {**about, "Number": number.key, "Phone": number.key})
         return found
 
     def can_create(self, module: str) -> bool:
@@ -147,8 +148,8 @@ class TemplateConnector:
         )
         if reply is None:
             raise Rejected("the template makes no request for a new contact")
-        contact_id = plain_text(self.requests.at(reply.value, contact.create.contact_id, variables))
-        if not contact_id:
+        contact_id = self._id_at(reply.value, contact.create.contact_id, variables)
+        if contact_id is None:
             raise Unavailable("the CRM took the contact and did not say its id")
         card = ContactCard(
             connection=self._cards.connection,
@@ -158,7 +159,7 @@ class TemplateConnector:
             owner_id=new.owner_id,
             phones=(new.number.key,),
         )
-        await self.requests.follow(Event.CREATE, {**variables, **self._about(card)})
+        self.requests.follow(Event.CREATE, {**variables, **self._about(card)})
         return card.model_copy(update={"page_url": self._cards.page(card)})
 
     def _check_modules(self, modules: Sequence[str]) -> None:
@@ -167,6 +168,11 @@ class TemplateConnector:
                 f"template {self.manifest.name} has no contact type {', '.join(unknown)}; it has: "
                 f"{', '.join(self.manifest.contacts)}"
             )
+
+    def _id_at(self, value: Any, path: str, variables: Mapping[str, Any]) -> str | None:
+        """Of a new record; no object is one."""
+        found = self.requests.at(value, path, variables)
+        return None if isinstance(found, Mapping) else plain_text(found)[:_LONGEST_ID] or None
 
     def _about(self, card: ContactCard | None) -> dict[str, Any]:
         contact = self.manifest.contacts.get(card.module) if card is not None else None
@@ -187,7 +193,7 @@ class TemplateConnector:
         poll = self.manifest.changes.poll if self.manifest.changes else None
         if poll is None:
             return []
-        found: list[Change] = []
+        found: dict[Change, None] = {}
         variables = {"Since": since}
         async for record in records_of(
             self.requests,
@@ -197,9 +203,16 @@ class TemplateConnector:
             variables=variables,
             within=within,
             priority=Priority.SYNC,
+            blank_is_none=True,
         ):
-            found += changes_of(poll.map, record, lambda path: self.requests.path(path, variables))
-        return list(dict.fromkeys(found))
+            found |= dict.fromkeys(
+                changes_of(poll.map, record, lambda path: self.requests.path(path, variables))
+            )
+            if len(found) >= _MOST_CHANGES:
+                log.warning("changes_cut_off", template=self.manifest.name, changes=len(found))
+                # Some contact, nobody knows which.
+                return [*found, Change()]
+        return list(found)
 
     def _hook(self) -> Hook:
         hook = self.manifest.changes.hook if self.manifest.changes else None
@@ -214,6 +227,7 @@ class TemplateConnector:
         if users is None:
             return ()
         found: dict[str, CrmUser] = {}
+        nameless = False
         async for record in records_of(
             self.requests,
             users.request,
@@ -223,22 +237,20 @@ class TemplateConnector:
             within=within,
             priority=Priority.SYNC,
         ):
+            nameless = nameless or self._shown(record, users.user_id) is None
             if (user := self._user(users, record)) is not None:
                 found.setdefault(user.user_id, user)
             if len(found) >= _MOST_USERS:
                 log.warning("users_cut_off", template=self.manifest.name, users=len(found))
                 break
-        await self.requests.follow(Event.USERS, {})
+        if nameless and not found:
+            raise Unavailable(f"the CRM's users have nothing at {users.user_id}")
+        self.requests.follow(Event.USERS, {})
         return tuple(found.values())
 
     def _user(self, users: Users, record: Any) -> CrmUser | None:
         def shown(path: str | None) -> str | None:
-            if path is None:
-                return None
-            value = of_record(record, self.requests.path(path, {}))
-            if value is False and self.manifest.values.false_is_empty:
-                return None
-            return plain_text(value).strip()[:200] or None
+            return self._shown(record, path)
 
         user_id = shown(users.user_id)
         if user_id is None:
@@ -253,6 +265,14 @@ class TemplateConnector:
             email=shown(users.email),
             extension=extension if extension and _is_extension(extension) else None,
         )
+
+    def _shown(self, record: Any, path: str | None) -> str | None:
+        if path is None:
+            return None
+        value = of_record(record, self.requests.path(path, {}))
+        if value is False and self.manifest.values.false_is_empty:
+            return None
+        return plain_text(value).strip()[:200] or None
 
     # -- journaling --------------------------------------------------------------------------
 
@@ -270,7 +290,10 @@ class TemplateConnector:
             )
         contact = self.manifest.contacts.get(entry.contact.module) if entry.contact else None
         variables = await self.requests.run(
-            journal.before, self._entry_variables(entry), within=within, priority=Priority.JOURNAL
+            journal.before,
+            await self._entry_variables(entry, within),
+            within=within,
+            priority=Priority.JOURNAL,
         )
         reply = await self.requests.ask(
             journal.create,
@@ -287,8 +310,8 @@ class TemplateConnector:
                 raise Rejected(
                     f"the CRM did not take the entry: {verdict or 'it does not say why'}"
                 )
-        entry_id = plain_text(self.requests.at(reply.value, journal.entry_id, variables))
-        if not entry_id:
+        entry_id = self._id_at(reply.value, journal.entry_id, variables)
+        if entry_id is None:
             if not journal.idempotent:
                 raise Unavailable("the CRM took the entry and did not say its id")
             entry_id = entry.reference
@@ -303,7 +326,7 @@ class TemplateConnector:
         journal = self._journal()
         if journal.find is None:
             return None
-        variables = self._entry_variables(entry)
+        variables = await self._entry_variables(entry, within)
         find = journal.find
         if find.pages is None:
             reply = await self.requests.ask(
@@ -311,7 +334,12 @@ class TemplateConnector:
             )
             if reply is None or reply.nothing:
                 return None
-            return plain_text(self.requests.at(reply.value, find.entry_id, variables)) or None
+            path = self.requests.path(find.entry_id, variables)
+            found = plain_text(at_path(reply.value, path))
+            if not found:
+                # "Not there" has it written again: no page of a proxy, no error may say so.
+                refuse_without_list(reply, path)
+            return found or None
         async for record in records_of(
             self.requests,
             find.request,
@@ -337,14 +365,15 @@ class TemplateConnector:
         except MeshError as error:
             log.warning("entry_not_completed", error=error.message)
             return
-        await self.requests.follow(Event.JOURNAL, done)
+        self.requests.follow(Event.JOURNAL, done)
 
     def _journal(self) -> Journal:
         if self.manifest.journal is None:
             raise Rejected(f"template {self.manifest.name} has no call journal")
         return self.manifest.journal
 
-    def _entry_variables(self, entry: JournalEntry) -> dict[str, Any]:
+    async def _entry_variables(self, entry: JournalEntry, within: timedelta) -> dict[str, Any]:
+        await self.requests.ready(within=within)
         return entry_variables(
             entry, self._journal(), self.requests.scope, self._about(entry.contact)
         )

@@ -45,14 +45,16 @@ def entry_variables(
         "Recording": entry.recording,
         **contact,
     }
-    known = {**scope.own, **variables}
+    known = {**scope.all, **variables}
     subject = journal.subject if entry.subject is None else entry.subject
     description = journal.description if entry.description is None else entry.description
     for name, text in (("Subject", subject), ("Description", description)):
-        words = " ".join(compile_text(text).text(known, maps=scope.maps).split())
-        variables[name] = words[:_LONGEST_SUBJECT] if name == "Subject" else words
-    if entry.subject is not None and entry.reference not in variables["Subject"]:
-        # The template may look for the entry by it.
+        variables[name] = " ".join(compile_text(text).text(known, maps=scope.maps).split())
+    words = variables["Subject"]
+    variables["Subject"] = words[:_LONGEST_SUBJECT]
+    is_told = entry.subject is not None or entry.reference in words
+    if is_told and entry.reference not in variables["Subject"]:
+        # The template may look for the entry by it: a caller's long name must not push it out.
         room = _LONGEST_SUBJECT - len(entry.reference) - 1
-        variables["Subject"] = f"{variables['Subject'][:room]} {entry.reference}"
+        variables["Subject"] = f"{words[:room]} {entry.reference}"
     return variables

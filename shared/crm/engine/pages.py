@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,9 +13,14 @@ from yarl import URL
 from shared.crm.engine.asking import CrmRequests, Reply
 from shared.crm.form.requests import PageKind, Pages, Request
 from shared.crm.language.functions import plain_text
-from shared.crm.language.paths import is_there, list_at
+from shared.crm.language.paths import at_path, is_there, list_at
 from shared.crm.port import Priority
 from shared.errors import Rejected, Unavailable
+
+#: Records of one page that are read: each is asked for a dozen paths.
+_MOST_OF_PAGE = 20_000
+#: In a path with lists, the first word of each alternative: ``data.#(id=="7").id``, ``d.0.Id``.
+_LIST = re.compile(r"(?:^|,)\s*(?:([A-Za-z_]\w*)[\w.]*?\.)?(?:#[(.]|0\.)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +40,11 @@ async def records_of(
     variables: Mapping[str, Any],
     within: timedelta,
     priority: Priority,
+    blank_is_none: bool = False,
 ) -> AsyncIterator[Any]:
     """
-    Each record of each page. *within* is the time of one request.
+    Each record of each page. *within* is the time of one request; *blank_is_none*: an answer
+    without a body has no records, where else it is a fault.
 
     Raises: as CrmRequests.ask, and Rejected for a next page on another host.
     """
@@ -52,9 +60,13 @@ async def records_of(
             searching=True,
             address=step.address,
         )
-        if reply is None or reply.nothing:
+        if reply is None or (reply.blank and blank_is_none):
             return
-        found = records_in(reply.value, requests.path(records, variables))
+        found = records_in(reply, requests.path(records, variables))
+        if len(found) > _MOST_OF_PAGE:
+            raise Unavailable(
+                f"the CRM answered {len(found)} records on one page; {_MOST_OF_PAGE} are read"
+            )
         for record in found:
             yield record
         asked, seen = asked + 1, seen + len(found)
@@ -63,13 +75,33 @@ async def records_of(
         step = _next(requests, pages, reply, step, count=len(found), seen=seen)
 
 
-def records_in(value: Any, path: str, *, absent_is_nobody: bool = False) -> list[Any]:
+def records_in(reply: Reply, path: str, *, absent_is_nobody: bool = False) -> list[Any]:
     """Raises: Unavailable: an answer without what it should hold must not mean "nobody"."""
-    if not absent_is_nobody and not is_there(value, path):
+    if reply.nothing:
+        return []
+    found = at_path(reply.value, path)
+    is_none = reply.blank or not is_there(reply.value, path) or not _may_hold(found)
+    if is_none and not absent_is_nobody:
         raise Unavailable(
-            f"the CRM's answer has nothing at {path}, where its template says that records are"
+            f"the CRM's answer has no records {f'at {path}' if path else 'in it'}, where its "
+            "template says that they are"
         )
-    return list_at(value, path)
+    return list_at(reply.value, path)
+
+
+def refuse_without_list(reply: Reply, path: str) -> None:
+    """
+    Of a *path* into a list, in which nothing was found. Raises: Unavailable where there is not
+    even the list.
+    """
+    heads = [found[1] or "@this" for found in _LIST.finditer(path)]
+    is_none = reply.blank or not isinstance(reply.value, Mapping | list)
+    if is_none or (heads and not any(is_there(reply.value, head) for head in heads)):
+        raise Unavailable(f"the CRM's answer has nothing at {' or '.join(heads) or path}")
+
+
+def _may_hold(found: Any) -> bool:
+    return found is None or isinstance(found, Mapping | list | tuple)
 
 
 def _first(pages: Pages | None) -> dict[str, Any]:
@@ -125,9 +157,10 @@ def _linked(link: str, reply: Reply, last: _Next) -> _Next | None:
         return None
     try:
         address = reply.url.join(URL(link, encoded="%" in link))
+        is_same = address.origin() == reply.url.origin() and address.user is None
     except ValueError:
         raise Rejected("the CRM's link to the next page is no address") from None
-    if address.origin() != reply.url.origin():
+    if not is_same:
         raise Rejected(f"the CRM's next page is on another host: {address.host}")
     return None if address == reply.url else _Next(last.variables, address)
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from shared.contracts.contacts import ContactCard
-from shared.crm.engine.asking import CrmRequests
+from shared.crm.engine.asking import CrmRequests, Reply
 from shared.crm.engine.cards import CardMaker
 from shared.crm.engine.pages import records_in
 from shared.crm.form.contacts import ContactType, Search, Then
 from shared.crm.form.manifest import Manifest
-from shared.crm.language.contexts import SEARCH_ESCAPES
 from shared.crm.language.functions import plain_text
 from shared.crm.language.jsonbody import fill
+from shared.crm.language.paths import at_path
+from shared.crm.language.searches import SEARCH_ESCAPES
 from shared.crm.language.text import Fragment, compile_text
 from shared.crm.port import Priority
+from shared.errors import Unavailable
 from shared.phone import PhoneNumber, same_number, spellings
 
 #: Records of one answer that are looked at; a search by text may find the whole CRM.
@@ -138,23 +140,22 @@ class Searcher:
     ) -> Any:
         """Every field with every spelling, in the CRM's own words; *known* is of the type."""
         escape = SEARCH_ESCAPES[search.request.language]
-        scope = self._requests.scope
+        scope = self._requests.scope.having(known)
         pairs = [(field, form) for field in fields or ("",) for form in forms]
         if isinstance(search.test, str):
             test = compile_text(search.test)
+            spoken = {name: _escaped(value, escape) for name, value in scope.variables.items()}
             return Fragment(
                 search.join.join(
                     test.text(
-                        {**scope.own, **known, "Field": field, "Phone": escape(form)},
+                        {**scope.own, **spoken, "Field": field, "Phone": escape(form)},
                         maps=scope.maps,
                     )
                     for field, form in pairs
                 )
             )
         tests = [
-            fill(
-                search.test, {**scope.own, **known, "Field": field, "Phone": form}, maps=scope.maps
-            )
+            fill(search.test, {**scope.all, "Field": field, "Phone": form}, maps=scope.maps)
             for field, form in pairs
         ]
         prefix = [] if search.prefix is None else [search.prefix] * (len(tests) - 1)
@@ -189,14 +190,14 @@ class Searcher:
         reply = await self._requests.ask(
             search.request, variables, within=within, priority=priority, searching=True
         )
-        if reply is None or reply.nothing:
+        if reply is None:
             return []
         path = self._requests.path(search.records, variables)
+        records = records_in(reply, path, absent_is_nobody=search.absent_is_nobody)
+        if not (search.then or search.absent_is_nobody):
+            self._refuse_without_ids(reply, path, records[:_MOST_RECORDS], variables)
         found: list[tuple[Any, Mapping[str, Any]]] = [
-            (record, variables)
-            for record in records_in(reply.value, path, absent_is_nobody=search.absent_is_nobody)[
-                :_MOST_RECORDS
-            ]
+            (record, variables) for record in records[:_MOST_RECORDS]
         ]
         for then in search.then:
             later: list[tuple[Any, Mapping[str, Any]]] = []
@@ -204,6 +205,24 @@ class Searcher:
                 later += await self._followed(then, record, known, within, priority)
             found = later[:_MOST_RECORDS]
         return found
+
+    def _refuse_without_ids(
+        self, reply: Reply, path: str, records: Sequence[Any], variables: Mapping[str, Any]
+    ) -> None:
+        """
+        Raises: Unavailable for a list of what are no records, and for an object where the answer
+        should be the list: words of an error with status 200. One that the template asks for is
+        nobody where it has no id.
+        """
+        should_be = isinstance(at_path(reply.value, path), list) or (not path and reply.value)
+        module = plain_text(variables["Module"])
+        if (
+            should_be
+            and records
+            and not any(self._cards.id_of(record, module, variables) for record in records)
+        ):
+            where = self._manifest.contacts[module].map.id
+            raise Unavailable(f"what the CRM answers are no {module}: they have nothing at {where}")
 
     async def _followed(
         self,
@@ -222,9 +241,9 @@ class Searcher:
             then.request, more, within=within, priority=priority, searching=True
         )
         found = []
-        if reply is not None and not reply.nothing:
+        if reply is not None:
             path = self._requests.path(then.records, more)
-            found = records_in(reply.value, path, absent_is_nobody=then.absent_is_nobody)
+            found = records_in(reply, path, absent_is_nobody=then.absent_is_nobody)
         if not found and then.keep:
             return [(record, more)]
         return [
@@ -241,6 +260,11 @@ def _capped(asked: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         if count == _MOST_REQUESTS:
             return
         yield {name: _typed(value) for name, value in one.items()}
+
+
+def _escaped(value: Any, escape: Callable[[str], str]) -> Any:
+    is_text = isinstance(value, str) and not isinstance(value, Fragment)
+    return escape(value) if is_text else value
 
 
 def _typed(value: Any) -> Any:

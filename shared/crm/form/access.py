@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from shared.crm.form.requests import (
     HeaderName,
@@ -52,6 +53,17 @@ class Parameter(Strict):
         description="kind url: `https` only; plain `http` is taken for addresses that the operator "
         "allows in CALLMESH_NET_ALLOW, and names in CALLMESH_NET_PLAIN.",
     )
+
+
+    @field_validator("pattern")
+    @classmethod
+    def pattern_is_one(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"no regular expression: {error}") from None
+        return pattern
 
 
 class Credential(Strict):

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import yaml
-from pydantic import ValidationError
 
 from shared.crm.form.manifest import Manifest
-from shared.errors import BadSetting
-from shared.faults import faults_by_path
 
 Level = Literal["taken", "changed", "left"]
 
-_LONGEST_NAME = 40
 _LONGEST_LINE = 100
 _LONGEST_LIST = 70
 #: What a catalogue shows stands first; the rest is in the order of the form.
@@ -63,28 +56,6 @@ class Notes:
     @property
     def all(self) -> tuple[Note, ...]:
         return tuple(self._found)
-
-
-def checked(template: dict[str, Any]) -> Manifest:
-    """Raises: BadSetting with one line per fault, for what an importer should not have made."""
-    try:
-        return Manifest.model_validate(template)
-    except ValidationError as error:
-        faults = "\n".join(
-            f"{'.'.join(map(str, path)) or 'template'}: {what}"
-            for path, what in faults_by_path(error, Manifest)
-        )
-        raise BadSetting(f"what was imported is no template:\n{faults}") from None
-
-
-def name_of(wanted: Iterable[str | None], otherwise: str) -> str:
-    """A template's name: the first of *wanted* that leaves some Latin letters or digits."""
-    for text in wanted:
-        plain = unicodedata.normalize("NFKD", text or "").encode("ascii", "ignore").decode()
-        name = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")[:_LONGEST_NAME].strip("-")
-        if name:
-            return name
-    return otherwise
 
 
 def to_yaml(template: dict[str, Any]) -> str:

@@ -29,8 +29,11 @@ __all__ = [
 _QUERY_SAFE = "():,/!~*'-._"
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-#: A browser reads a backslash as a slash, and leaves out a line break.
-_NO_URL = re.compile(r"[\x00-\x20\x7f-\xa0\\]")
+#: A browser reads a backslash as a slash, leaves out a line break, and shows what stands behind a
+#: mark of direction in another order.
+_NO_URL = re.compile(
+    "[\x00-\x20\x7f-\xa0\\\\\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
 
 
 def path_segment(text: str) -> str:
@@ -76,7 +79,9 @@ def url_only_http(text: str) -> str:
     spaces or backslashes.
     """
     if _NO_URL.search(text):
-        raise ContractError("the address holds a space, a backslash or a control character")
+        raise ContractError(
+            "the address holds a space, a backslash, a control character or one that is not seen"
+        )
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port

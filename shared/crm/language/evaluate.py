@@ -8,7 +8,7 @@ from typing import Any
 
 from shared.crm.language.function import Scope
 from shared.crm.language.tree import Constant, Expression, Step, Variable
-from shared.crm.language.values import number_in, plain_text
+from shared.crm.language.values import bare, number_in, plain_text
 from shared.errors import ContractError
 
 #: A step is an item or a character that a function sees: a template has no loops, but it may pipe
@@ -44,7 +44,7 @@ class Evaluator:
         try:
             if step.function is not None:
                 return step.function.call(value, arguments, self._scope)
-            return _compared(step.name, value, arguments)
+            return _compared(step.name, bare(value), tuple(map(bare, arguments)))
         except ContractError as error:
             raise ContractError(f"{step.name}: {error.message}") from None
 

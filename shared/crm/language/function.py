@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from shared.crm.language.values import kind_of, number_in, plain_text
+from shared.crm.language.values import bare, escape_of, escaped, kind_of, number_in, plain_text
 from shared.errors import ContractError
 
 #: Characters of a rendered text, and of whatever a function makes on the way.
@@ -28,13 +28,15 @@ class Function:
     *run* has the value, the arguments as *takes* made them, and the scope; it raises ContractError
     and nothing else. *takes* are checked at load time where an argument is a constant. Of them
     *needs* must be there, all where it is None. Nothing in is nothing out, unless it
-    *sees_nothing*.
+    *sees_nothing*. What a search language escaped is seen as it was before, and what is made of it
+    is escaped again; not where it *keeps_marks*.
     """
 
     run: Callable[[Any, tuple[Any, ...], Scope], Any]
     takes: tuple[Callable[[Any], Any], ...] = ()
     needs: int | None = None
     sees_nothing: bool = False
+    keeps_marks: bool = False
 
     @property
     def fewest(self) -> int:
@@ -48,8 +50,13 @@ class Function:
         """Raises: ContractError."""
         if value is None and not self.sees_nothing:
             return None
+        escape = None if self.keeps_marks else escape_of((value, *arguments))
+        if escape is not None:
+            value, arguments = bare(value), tuple(bare(argument) for argument in arguments)
         taken = tuple(take(given) for take, given in zip(self.takes, arguments, strict=False))
         made = self.run(value, taken, scope)
+        if escape is not None:
+            made = escaped(made, escape)
         if isinstance(made, str):
             refuse_length(len(made))
         return made
@@ -77,8 +84,14 @@ def some_text(value: Any) -> str:
 def a_count(value: Any) -> int:
     number = number_in(value)
     if not isinstance(number, int) or not 0 <= number <= _MOST_COUNTED:
-        raise ContractError(f"a number of characters is needed, not {kind_of(value)}")
+        raise ContractError(f"a whole number up to {_MOST_COUNTED} is needed, not {kind_of(value)}")
     return number
+
+
+def a_place(value: Any) -> int:
+    """Of an item, from 0; of one from the end it is negative."""
+    number = number_in(value)
+    return -a_count(-number) if isinstance(number, int) and number < 0 else a_count(value)
 
 
 def a_flag(value: Any) -> bool:

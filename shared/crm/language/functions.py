@@ -14,7 +14,7 @@ from typing import Any
 from shared.crm.language.function import Function, Scope, any_value, some_text
 from shared.crm.language.functions_text import TEXT_FUNCTIONS
 from shared.crm.language.functions_time import TIME_FUNCTIONS
-from shared.crm.language.values import kind_of, plain_text
+from shared.crm.language.values import bare, kind_of, plain_text
 from shared.errors import ContractError
 
 __all__ = ["FUNCTIONS", "Function", "Scope", "plain_text"]
@@ -33,7 +33,7 @@ def _map(value: Any, arguments: tuple[str, ...], scope: Scope) -> Any:
     lines = scope.maps.get(arguments[0])
     if lines is None:
         raise ContractError(f"there is no map {arguments[0]}")
-    text = plain_text(value)
+    text = plain_text(bare(value))
     for pattern, meaning in lines.items():
         if fnmatchcase(text, pattern):
             return meaning
@@ -79,7 +79,7 @@ FUNCTIONS: dict[str, Function] = {
     "number": Function(_number),
     "text": Function(lambda value, _, __: plain_text(value), sees_nothing=True),
     "boolean": Function(_boolean),
-    "default": Function(_default, (any_value,), sees_nothing=True),
-    "nothing": Function(_nothing, sees_nothing=True),
-    "map": Function(_map, (some_text,), sees_nothing=True),
+    "default": Function(_default, (any_value,), sees_nothing=True, keeps_marks=True),
+    "nothing": Function(_nothing, sees_nothing=True, keeps_marks=True),
+    "map": Function(_map, (some_text,), sees_nothing=True, keeps_marks=True),
 }

@@ -15,6 +15,7 @@ from shared.crm.language.function import (
     Function,
     Scope,
     a_count,
+    a_place,
     a_text,
     of_text,
     refuse_length,
@@ -50,6 +51,25 @@ def _first(value: Any, arguments: tuple[int, ...], _: Scope) -> str:
 def _last(value: Any, arguments: tuple[int, ...], _: Scope) -> str:
     text = plain_text(value)
     return text[max(0, len(text) - arguments[0]) :]
+
+
+def _substring(value: Any, arguments: tuple[int, ...], _: Scope) -> str:
+    """Nothing where it begins behind the end."""
+    start, *lengths = arguments
+    text = plain_text(value)[start:]
+    return text[: lengths[0]] if lengths else text
+
+
+def _length(value: Any, _: tuple[Any, ...], __: Scope) -> int:
+    """Items of a list, characters of anything else; of nothing 0."""
+    return len(value) if isinstance(value, list | tuple) else len(plain_text(value))
+
+
+def _item(value: Any, arguments: tuple[int, ...], _: Scope) -> Any:
+    """None where there is none. What is no list is its own first and last item."""
+    items = value if isinstance(value, list | tuple) else [value]
+    at = arguments[0]
+    return items[at] if -len(items) <= at < len(items) else None
 
 
 def _split(value: Any, arguments: tuple[str, ...], _: Scope) -> list[str]:
@@ -89,7 +109,9 @@ def _base64(content: bytes) -> str:
 TEXT_FUNCTIONS: dict[str, Function] = {
     # The documented two.
     "Capitalize": of_text(lambda text: text[:1].upper() + text[1:]),
-    "UrlEncode": of_text(lambda text: Encoded(quote(text, safe=""))),
+    "UrlEncode": Function(
+        lambda value, _, __: Encoded(quote(plain_text(value), safe="")), keeps_marks=True
+    ),
     "lower": of_text(str.lower),
     "upper": of_text(str.upper),
     "trim": of_text(str.strip),
@@ -99,6 +121,9 @@ TEXT_FUNCTIONS: dict[str, Function] = {
     "after": Function(_after, (some_text,)),
     "first": Function(_first, (a_count,)),
     "last": Function(_last, (a_count,)),
+    "substring": Function(_substring, (a_count, a_count), needs=1),
+    "length": Function(_length, sees_nothing=True),
+    "item": Function(_item, (a_place,)),
     "split": Function(_split, (some_text,)),
     "join": Function(_join, (a_text,)),
     "html": of_text(html.escape),

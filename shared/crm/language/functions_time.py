@@ -25,9 +25,17 @@ _LAST_SECOND = 253_402_300_799
 _LONGEST_SECONDS = 86_399_999_913_600  # timedelta.max, in whole days
 _LONGEST_FORMAT = 200
 _ZONE_NAME = re.compile(r"[A-Za-z0-9_+-]{1,30}(?:/[A-Za-z0-9_+-]{1,30}){0,3}")
-#: Letters that are none of these stay. A sign before ``z`` belongs to the offset (``ss-z`` is in
-#: the vendor's form), and ``Zz`` is ``Z``, as in its example.
-_TOKEN = re.compile(r"yyyy|yy|MM|dd|HH|hh|mm|ss|SSS|a|Zz|[+-]?z")
+#: Letters that are none of these stay, as does what stands in quotes. A sign before ``z`` belongs
+#: to the offset (``ss-z`` is in the vendor's form), and ``Zz`` is ``Z``, as in its example.
+_TOKEN = re.compile(
+    r"'(?:[^']|'')*'|yyyy|yy|MM?M?M?|dd?d?d?|HH?|hh?|mm?|ss?|SSS|a|Zz|[+-]?z(?:zz)?"
+)
+#: English, whatever the machine's language is.
+_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_MONTHS = (
+    *("January", "February", "March", "April", "May", "June", "July", "August", "September"),
+    *("October", "November", "December"),
+)
 
 
 # -- reading ------------------------------------------------------------------------------------
@@ -80,29 +88,41 @@ def _at(moment: datetime, zone: tzinfo) -> datetime:
         raise ContractError("a moment is out of the calendar") from None
 
 
-def _offset(moment: datetime) -> str:
+def _offset(moment: datetime, colon: str = "") -> str:
     """``+0130``."""
     minutes = (moment.utcoffset() or timedelta(0)) // timedelta(minutes=1)
     sign = "-" if minutes < 0 else "+"
-    return f"{sign}{abs(minutes) // 60:02}{abs(minutes) % 60:02}"
+    return f"{sign}{abs(minutes) // 60:02}{colon}{abs(minutes) % 60:02}"
 
 
 _TOKENS: dict[str, Callable[[datetime], str]] = {
     "yyyy": lambda moment: f"{moment.year:04}",
     "yy": lambda moment: f"{moment.year % 100:02}",
-    "MM": lambda moment: f"{moment.month:02}",
-    "dd": lambda moment: f"{moment.day:02}",
-    "HH": lambda moment: f"{moment.hour:02}",
-    "hh": lambda moment: f"{moment.hour % 12 or 12:02}",
-    "mm": lambda moment: f"{moment.minute:02}",
-    "ss": lambda moment: f"{moment.second:02}",
+    "M": lambda moment: f"{moment.month}",
+    "MMM": lambda moment: _MONTHS[moment.month - 1][:3],
+    "MMMM": lambda moment: _MONTHS[moment.month - 1],
+    "d": lambda moment: f"{moment.day}",
+    "ddd": lambda moment: _DAYS[moment.weekday()][:3],
+    "dddd": lambda moment: _DAYS[moment.weekday()],
+    "H": lambda moment: f"{moment.hour}",
+    "h": lambda moment: f"{moment.hour % 12 or 12}",
+    "m": lambda moment: f"{moment.minute}",
+    "s": lambda moment: f"{moment.second}",
     "SSS": lambda moment: f"{moment.microsecond // 1000:03}",
     "a": lambda moment: "AM" if moment.hour < 12 else "PM",  # noqa: PLR2004  noon
-    "Zz": lambda moment: "Z",
+    "Zz": lambda _: "Z",
     "z": _offset,
-    "+z": _offset,
-    "-z": _offset,
+    "zzz": lambda moment: _offset(moment, ":"),
 }
+
+
+def _token(token: str, moment: datetime) -> str:
+    if token[0] == "'":
+        return token[1:-1].replace("''", "'") or "'"
+    name = token.lstrip("+-")
+    if name in _TOKENS:
+        return _TOKENS[name](moment)
+    return _TOKENS[name[0]](moment).zfill(2)
 
 
 # -- the documented two -------------------------------------------------------------------------
@@ -119,7 +139,7 @@ def _time_format(value: Any, arguments: tuple[Any, ...], scope: Scope) -> str:
     is_utc = len(arguments) > 1 and arguments[1]
     zone = UTC if is_utc else zone_in(scope.variables.get("Zone") or "UTC")
     moment = _at(moment_in(value), zone)
-    return _TOKEN.sub(lambda found: _TOKENS[found[0]](moment), arguments[0])
+    return _TOKEN.sub(lambda found: _token(found[0], moment), arguments[0])
 
 
 def _milliseconds(moment: datetime) -> int:

@@ -16,6 +16,7 @@ from shared.crm.language.gjson_values import (
     is_object,
     wild_of,
 )
+from shared.crm.language.values import Fragment
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
@@ -88,12 +89,12 @@ def condition_of(operator: str, right: str) -> Condition:
     )
 
 
-def escape_literal(text: str) -> str:
+def escape_literal(text: str) -> Fragment:
     """
     For the inside of quotes right of an operator, ``#(Phone=="…")``: it stands for itself with
     every operator, ``%`` too, and cannot end the quotes. Control characters are dropped.
     """
-    return _CONTROL.sub("", text).translate(_ESCAPES)
+    return Fragment(_CONTROL.sub("", text).translate(_ESCAPES), text, escape_literal)
 
 
 def _ordered(operator: str, left: Any, right: Any) -> bool:

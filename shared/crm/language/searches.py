@@ -8,22 +8,24 @@ What is escaped is marked as a Fragment, and a Fragment is left as it is: twice 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
-from shared.crm.language.values import Fragment
-
-Escape = Callable[[str], str]
+from shared.crm.language.values import Escape, Fragment
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SOQL_CONTROL = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"}
 #: Operators where they stand alone. With a backslash before it, it is a word like others, inside
 #: of quotes too.
 _LUCENE_WORD = re.compile(r"(?<!\S)(AND|OR|NOT)(?!\S)")
+#: Elasticsearch takes ``>5`` for a range, whatever stands before it.
+_LUCENE_RANGE = re.compile("[<>]")
+#: Operators however they are spelled, and no backslash helps; as words they are too common to be
+#: looked for.
+_SOSL_WORD = re.compile(r"(?<!\w)(?:and|or|not)(?!\w)", re.IGNORECASE)
 
 
 def _escape(make: Escape) -> Escape:
     def escape(text: str) -> str:
-        return text if isinstance(text, Fragment) else Fragment(make(text))
+        return text if isinstance(text, Fragment) else Fragment(make(text), text, escape)
 
     return escape
 
@@ -54,11 +56,26 @@ def _soql(text: str) -> str:
     )
 
 
-_lucene_characters = _backslash_before(r'+-&|!(){}[]^"~*?:\/')
+def _sql_like(text: str) -> str:
+    """Servers escape a wildcard in many ways; all know the one that stands for one character."""
+    return _sql(text.replace("%", "_"))
+
+
+def _soql_like(text: str) -> str:
+    return re.sub("([%_])", r"\\\1", _soql(text))
+
+
+_lucene_characters = _backslash_before(r'+-=&|!(){}[]^"~*?:\/')
+_sosl_characters = _backslash_before("""?&|!{}[]()^~*:\\"'+-""")
 
 
 def _lucene(text: str) -> str:
-    return _LUCENE_WORD.sub(r"\\\1", _lucene_characters(text))
+    plain = _LUCENE_RANGE.sub(" ", text)
+    return _LUCENE_WORD.sub(r"\\\1", _lucene_characters(plain))
+
+
+def _sosl(text: str) -> str:
+    return _sosl_characters(_SOSL_WORD.sub(" ", text))
 
 
 zoho_criteria = _escape(_backslash_before("\\(),"))
@@ -70,8 +87,11 @@ SEARCH_ESCAPES: dict[str, Escape] = {
     "zoho_criteria": zoho_criteria,
     "odata": _escape(_odata),
     "sql": _escape(_sql),
+    #: For a value in a pattern of LIKE.
+    "sql_like": _escape(_sql_like),
     "soql": _escape(_soql),
-    "sosl": _escape(_backslash_before("""?&|!{}[]()^~*:\\"'+-""")),
+    "soql_like": _escape(_soql_like),
+    "sosl": _escape(_sosl),
     "lucene": _escape(_lucene),
     "jpql": _escape(_odata),
     #: For a "..." phrase.

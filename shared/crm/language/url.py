@@ -24,6 +24,8 @@ _IN_HOST = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?::/{0,2}[^/?#]*)?")
 _HOST_PART = re.compile(r"[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _UNSAFE = re.compile(r"[^\x21-\x7e]+")
+#: What would begin an escape together with the digits of a value behind it: ``%{{.Phone}}%``.
+_BARE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 _ENCODED_DOT = re.compile(r"%2e", re.IGNORECASE)
 
 
@@ -94,7 +96,7 @@ class _Writer:
         if not text:
             return
         if piece.own:
-            self._write(text)
+            self._write(_BARE_PERCENT.sub("%25", text))
             return
         is_trusted = bool(piece.names) and piece.names <= self._trusted
         if self._place is _Place.START and is_trusted:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
 from shared.errors import ContractError
 
@@ -23,6 +23,10 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,99})(?:\.[0-9]{1,99})?")
 _HALF = re.compile("[\ud800-\udfff]")
 
 
+#: Into a search language, or for a place.
+Escape = Callable[[str], str]
+
+
 class Encoded(str):
     """Percent-encoded by its template (``UrlEncode``): no place encodes it again."""
 
@@ -32,10 +36,51 @@ class Encoded(str):
 class Fragment(str):
     """
     Escaped for the search language already, which leaves it; the place where it lands still
-    escapes it.
+    escapes it. Where *raw* is known, functions see that, and what they make of it is escaped by
+    *escape* again: half of an escaped text may be half of an escape.
     """
 
-    __slots__ = ()
+    __slots__ = ("escape", "raw")
+    raw: str | None
+    escape: Escape | None
+
+    def __new__(cls, text: str, raw: str | None = None, escape: Escape | None = None) -> Self:
+        self = super().__new__(cls, text)
+        if isinstance(text, Fragment) and raw is None:
+            raw, escape = text.raw, text.escape
+        self.raw, self.escape = raw, escape
+        return self
+
+
+def escape_of(values: Iterable[Any]) -> Escape | None:
+    """How the first of *values* that was escaped, or has an item that was, was escaped."""
+    for value in values:
+        for item in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(item, Fragment) and item.escape is not None:
+                return item.escape
+    return None
+
+
+def bare(value: Any) -> Any:
+    """As it was before it was escaped; a list, item by item."""
+    if isinstance(value, list | tuple):
+        return [_bare(item) for item in value]
+    return _bare(value)
+
+
+def escaped(value: Any, escape: Escape) -> Any:
+    """A text, or the texts of a list; anything else stays."""
+    if isinstance(value, list | tuple):
+        return [_escaped(item, escape) for item in value]
+    return _escaped(value, escape)
+
+
+def _bare(value: Any) -> Any:
+    return value.raw if isinstance(value, Fragment) and value.raw is not None else value
+
+
+def _escaped(value: Any, escape: Escape) -> Any:
+    return escape(value) if isinstance(value, str) and not isinstance(value, Encoded) else value
 
 
 def plain_text(value: Any) -> str:
@@ -136,7 +181,7 @@ def _whole(text: str) -> str:
     if plain.isascii() or not _HALF.search(plain):
         return plain
     mended = _HALF.sub("\ufffd", plain)
-    return Fragment(mended) if isinstance(text, Fragment) else mended
+    return Fragment(mended, text.raw, text.escape) if isinstance(text, Fragment) else mended
 
 
 def _bounded(value: int) -> int:

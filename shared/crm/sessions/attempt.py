@@ -20,6 +20,7 @@ class GrantBook:
     ) -> None:
         """*connect* is how a person connects it."""
         self.kind = auth.oauth2.grant if auth.oauth2 is not None else None
+        self._asks_for_consent = bool(auth.oauth2 and auth.oauth2.authorize_url)
         self._rotates = auth.oauth2.rotates if auth.oauth2 is not None else None
         self._shelf = shelf
         self._connect = connect
@@ -60,7 +61,7 @@ class GrantBook:
         if not self._configured:
             raise NeedsReconnect(
                 f"nobody has connected it yet: connect it: {self._connect}"
-                if self.kind is Grant.AUTHORIZATION_CODE
+                if self._asks_for_consent
                 else "it has no refresh token: give it the credential refresh_token",
                 retry_after=patience(0),
             )

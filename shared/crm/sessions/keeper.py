@@ -3,7 +3,8 @@ Sessions: made ahead of their end, shared by all replicas through the store, sea
 
 One renewal at a time per connection: CRMs count them (Zoho gives ten in ten minutes) and those
 that rotate the refresh token would end each other's. Whoever wins the lease renews, the others
-wait for what it stores. A CRM that gives no session is left in peace, longer each time.
+wait for what it stores. A CRM that gives no session is left in peace, longer each time. Towards its
+end a session in use is renewed behind it: a ringing call does not wait for the sign-in.
 
 While the store is away each process makes its own: a ringing call is worth a token. Not so where
 the refresh token rotates, which works once: it is written down before anything else is done, and
@@ -52,6 +53,10 @@ _MADE_WITHIN = timedelta(seconds=12)
 #: A replica whose lease ran out may just have the store back, and write its token down.
 _GRACE = timedelta(seconds=2)
 _CLOSED_WITHIN = timedelta(seconds=3)
+#: The part of a session's time in which who uses it has the next one made, at most the second; one
+#: try after the other, so far apart.
+_LAST_PART, _LAST_MINUTE = 4, timedelta(minutes=1)
+_BEHIND_AGAIN = timedelta(seconds=10)
 
 
 def how_to_connect(tenant: str, connection: str) -> str:
@@ -103,6 +108,7 @@ class SessionKeeper:
         self._refusal: Refusal | None = None
         self._seen: SessionDocument | None = None
         self._work: asyncio.Task[Session] | None = None
+        self._behind_again: datetime | None = None
 
     async def session(self, *, refused: Session | None = None) -> Session:
         """
@@ -115,12 +121,11 @@ class SessionKeeper:
         """
         while True:
             if (held := self._usable(self._held, refused)) is not None:
+                self._renew_behind(held)
                 return held
             work, is_mine = self._work, False
             if work is None or work.done():
-                self._work = work = asyncio.create_task(self._renewed(refused))
-                work.add_done_callback(_heard)
-                is_mine = True
+                work, is_mine = self._started(refused), True
             found = await asyncio.shield(work)
             if is_mine or self._usable(found, refused) is not None:
                 return found
@@ -142,7 +147,24 @@ class SessionKeeper:
             return None
         return session
 
-    async def _renewed(self, refused: Session | None) -> Session:
+    def _renew_behind(self, held: Session) -> None:
+        now = self._clock.now()
+        last = min((held.good_until - held.fetched_at) / _LAST_PART, _LAST_MINUTE)
+        if now < held.good_until - last or (self._work is not None and not self._work.done()):
+            return
+        if self._behind_again is None or self._behind_again <= now:
+            self._behind_again = now + _BEHIND_AGAIN
+            _ = self._started(None, behind=held)
+
+    def _started(
+        self, refused: Session | None, *, behind: Session | None = None
+    ) -> asyncio.Task[Session]:
+        self._work = work = asyncio.create_task(self._renewed(refused, behind=behind))
+        work.add_done_callback(_heard)
+        return work
+
+    async def _renewed(self, refused: Session | None, *, behind: Session | None) -> Session:
+        """Another than *refused*, and than *behind*, with which nothing is wrong."""
         deadline = self._clock.now() + LEASE
         while self._clock.now() <= deadline:
             document = await self._shelf.document()
@@ -151,7 +173,8 @@ class SessionKeeper:
                 self._held = await self._alone(refused)
                 return self._held
             self._seen = document = self._shelf.of_grant(document)
-            if (found := self._usable(self._shelf.session(document), refused)) is not None:
+            stored = self._usable(self._shelf.session(document), refused)
+            if (found := self._usable(stored, behind)) is not None:
                 self._refusal, self._held = None, found
                 return found
             self._learn(document)

@@ -18,7 +18,7 @@ from shared.errors import Throttled, TransientError, Unavailable
 
 #: A CRM that asks for more than an hour means tomorrow; retries come back to it before.
 LONGEST_PAUSE = timedelta(hours=1)
-#: In a line of this length nobody's turn comes in time.
+#: Behind so many of its class and those before it nobody's turn comes in time.
 MOST_WAITING = 1000
 #: Of this many places at the same time, one is kept for calls.
 _PLACES_TO_KEEP_ONE = 3
@@ -98,7 +98,7 @@ class Gate:
         now = self._time.now()
         if (shut := self._breaker.shut_for(now)) is not None:
             raise self._away(shut)
-        if len(self._line) >= MOST_WAITING:
+        if self._line.length(priority) >= MOST_WAITING:
             raise Throttled("too many requests wait for this CRM", retry_after=_AGAIN)
         waiter = self._line.join(priority, now + within)
         self._serve()

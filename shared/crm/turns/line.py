@@ -45,6 +45,10 @@ class Line:
         for waiting in self._classes.values():
             yield from waiting.values()
 
+    def length(self, least: Priority) -> int:
+        """How many wait of *least* and of the classes before it."""
+        return sum(len(self._classes[one]) for one in Priority if one <= least)
+
     def join(self, priority: Priority, deadline: datetime) -> Waiter:
         self._came += 1
         verdict = asyncio.get_running_loop().create_future()

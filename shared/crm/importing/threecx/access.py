@@ -6,6 +6,7 @@ import re
 from typing import Any
 from urllib.parse import parse_qsl
 
+from shared.crm.importing.naming import HEADER_NAME
 from shared.crm.importing.report import Notes
 from shared.crm.importing.threecx.expressions import read_text
 from shared.crm.importing.threecx.meanings import Known, text
@@ -16,10 +17,9 @@ from shared.crm.importing.threecx.scenarios import Scenario, chain_from
 from shared.crm.importing.threecx.steps import Steps
 from shared.crm.importing.threecx.tree import constant
 from shared.crm.importing.threecx.words import Words
-from shared.crm.importing.threecx.xml import Element
+from shared.crm.importing.xml import Element
 from shared.errors import BadSetting
 
-_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _OF_GRANT = frozenset({"client_id", "redirect_uri", "response_type", "state", "code_challenge"})
 
 
@@ -84,7 +84,7 @@ class Access:
         place, outputs = last.at("Outputs"), last.outputs
         name = _fixed(outputs.get("headername", ""))
         value = Words(self.known, self._notes, place).of_text(outputs.get("headervalue", ""))
-        if name and _HEADER.fullmatch(name) and value:
+        if name and HEADER_NAME.fullmatch(name) and value:
             self.auth["apply"] = [{"in": "header", "name": name, "value": value}]
             self._notes.taken(place, f"auth.apply: the header {name}")
         else:

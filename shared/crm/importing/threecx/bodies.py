@@ -10,7 +10,7 @@ from shared.crm.importing.threecx.meanings import Kind
 from shared.crm.importing.threecx.tree import Choose, Compare, Logic, Node, Variable, constant
 from shared.crm.importing.threecx.words import Words
 from shared.crm.importing.threecx.writing import bare, own_words
-from shared.crm.importing.threecx.xml import Element
+from shared.crm.importing.xml import Element
 from shared.errors import ContractError
 
 #: A text that stands for the values of one key: the journal's own subject and description.

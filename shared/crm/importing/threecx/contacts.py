@@ -12,7 +12,7 @@ from shared.crm.importing.threecx.meanings import Known, Meaning, own_name, take
 from shared.crm.importing.threecx.paths import Condition, Paths
 from shared.crm.importing.threecx.records import Record, first_id, record_of
 from shared.crm.importing.threecx.requests import request_of
-from shared.crm.importing.threecx.scenarios import Scenario, Taken, tests_in
+from shared.crm.importing.threecx.scenarios import Scenario, tests_in
 from shared.crm.importing.threecx.tree import (
     Choose,
     Join,
@@ -118,7 +118,7 @@ class Lookup:
                     variable = first_id(record.scenario)
                 if variable is None or own_name(variable.name) in found:
                     continue
-                path = self._path(record, variable)
+                path = record.noted_path(variable)
                 if path is None:
                     continue
                 if place == len(records) - 1:
@@ -126,13 +126,6 @@ class Lookup:
                 else:
                     then[place].setdefault("take", {})[own_name(variable.name)] = path
         return found
-
-    def _path(self, record: Record, variable: Taken, *, every: bool = False) -> str | None:
-        try:
-            return record.path(variable, every=every)
-        except ContractError as error:
-            self.notes.left(record.scenario.at(f"Variable {variable.name}"), error.message)
-            return None
 
     # -- the outputs -------------------------------------------------------------------------
 
@@ -168,7 +161,7 @@ class Lookup:
                 return path
         last = self._records[-1]
         variable = first_id(last.scenario)
-        path = self._path(last, variable) if variable is not None else None
+        path = last.noted_path(variable) if variable is not None else None
         self.notes.changed(
             self.chain[-1].place,
             f"no output EntityId or ContactID: `map.id` is {path or 'id'}; look whether it is right",

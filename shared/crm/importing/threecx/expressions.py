@@ -34,6 +34,8 @@ _MOST_METHODS = 8
 _MOST_READ = 5_000
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+#: ``.Trim``, and behind a method ``[0]``.
+_METHOD = re.compile(r"\.(?P<name>[A-Za-z_][A-Za-z0-9_]*)|\[\s*(?P<place>[0-9]{1,5})\s*\]")
 _VARIABLE = re.compile(r"\[\s*([A-Za-z_][A-Za-z0-9_-]*)\s*\]")
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 _BLANKS = re.compile(r"\s*")
@@ -146,16 +148,19 @@ class _Reader:
 
     def _methods(self, node: Node, depth: int) -> Node:
         count = 0
-        while self._source.startswith(".", self._at) and self._at < self._end:
-            found = _NAME.match(self._source, self._at + 1)
-            if found is None:
+        while self._at < self._end:
+            found = _METHOD.match(self._source, self._at, self._end)
+            if found is None or (found["place"] and not isinstance(node, Method)):
                 break
             count += 1
             if count > _MOST_METHODS:
                 raise self._fault(self._at, f"over {_MOST_METHODS} methods in a row")
             self._at = found.end()
+            if found["place"]:
+                node = Method(node, "item", (Literal(found["place"]),))
+                continue
             arguments = self._arguments(depth) if self._takes("(") else None
-            node = Method(node, found[0], arguments)
+            node = Method(node, found["name"], arguments)
         return node
 
     def _primary(self, depth: int) -> Node:

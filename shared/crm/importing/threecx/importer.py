@@ -5,11 +5,11 @@ taken, what is not the same, and what has to be written by hand.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from typing import Any
 
-from shared.crm.importing.report import Imported, Notes, name_of
+from shared.crm.importing.finish import finished
+from shared.crm.importing.naming import name_of
+from shared.crm.importing.report import Imported, Notes
 from shared.crm.importing.threecx.access import Access
 from shared.crm.importing.threecx.contacts import Lookup
 from shared.crm.importing.threecx.journal import journal_of
@@ -25,9 +25,8 @@ from shared.crm.importing.threecx.meanings import (
     text as text_of,
 )
 from shared.crm.importing.threecx.parameters import (
+    Numbers,
     limits,
-    number_operand,
-    phone_formats,
     read_settings,
 )
 from shared.crm.importing.threecx.paths import Paths
@@ -35,13 +34,11 @@ from shared.crm.importing.threecx.records import record_of
 from shared.crm.importing.threecx.requests import request_of
 from shared.crm.importing.threecx.scenarios import Scenario, chain_from, read_scenarios
 from shared.crm.importing.threecx.steps import Steps, maker
-from shared.crm.importing.threecx.valid import valid
 from shared.crm.importing.threecx.words import Words
-from shared.crm.importing.threecx.xml import Element, read_xml
+from shared.crm.importing.xml import Element, read_template
 from shared.errors import BadSetting, ContractError
 
 _MOST_CONTACTS = 20
-_ADDRESS = re.compile(r"\{\{\.([a-z][a-z0-9_]*)\}\}")
 _CREATE = ("createcontactrecord", "createcontactrecordfromclient")
 _LEFT = (
     ("lookupbyemail", "callmesh finds contacts by number; there is no search by e-mail"),
@@ -57,21 +54,18 @@ def import_threecx(text: str | bytes, *, name: str | None = None) -> Imported:
     *name*: of the template, else that of the file's ``Crm@Name``. Raises: BadSetting with line and
     column for what is no XML or no 3CX template, and for one without a lookup by number.
     """
-    root = read_xml(text)
-    if root.tag != "Crm":
-        raise BadSetting(
-            f"line {root.line}, column 1: no template of 3CX: it begins with <Crm>, not <{root.tag[:40]}>"
-        )
+    notes = Notes()
+    root = read_template(text, "Crm", notes)
     try:
-        return _Importer(root).imported(name)
+        return _Importer(root, notes).imported(name)
     except ContractError as error:
         raise BadSetting(f"the template cannot be imported: {error.message}") from None
 
 
 class _Importer:
-    def __init__(self, root: Element) -> None:
+    def __init__(self, root: Element, notes: Notes) -> None:
         self._root = root
-        self._notes = Notes()
+        self._notes = notes
         self._scenarios = read_scenarios(root, self._notes)
         self._done: list[Scenario] = []
         kinds = {s.request.get("ResponseType").lower() for s in self._scenarios}
@@ -80,6 +74,7 @@ class _Importer:
             self._notes.left("Request@ResponseType", "a template reads JSON or XML, not both: JSON")
         self._paths = Paths(xml=self._is_xml)
         self._settings = read_settings(root, self._notes)
+        self._numbers = Numbers.of(root)
         self._access = Access(self._settings, self._scenarios, self._paths, self._notes)
 
     def imported(self, name: str | None) -> Imported:
@@ -100,16 +95,15 @@ class _Importer:
             "limits": limits(self._root, self._notes),
             "answer": "xml" if self._is_xml else None,
             "values": {"false_is_empty": True} if false_is_empty else {},
-            "phone_formats": phone_formats(self._root, self._notes),
+            "phone_formats": self._numbers.phone_formats(self._notes),
             "contacts": contacts,
             "check": self._check(),
             "journal": journal,
         }
-        template = {key: value for key, value in made.items() if value not in ({}, [], None)}
-        self._maps(template)
-        self._addresses(template)
+        words = repr(made)
+        made["maps"] = {n: dict(lines) for n, lines in MAPS.items() if f'"{n}"' in words}
         self._leave_rest()
-        return Imported(valid(template, self._notes), self._notes.all)
+        return finished(made, self._notes)
 
     # -- contacts ----------------------------------------------------------------------------
 
@@ -154,7 +148,7 @@ class _Importer:
             return None
         chain = chain_from(first, self._scenarios, self._notes)
         self._done += chain
-        known = self._access.known.having(create_variables(number_operand(self._root, ".Phone")))
+        known = self._access.known.having(create_variables(self._numbers.operand(".Phone")))
         known.in_texts = {"Number": text_of(".Phone")}
         steps, place = Steps(known, self._paths, self._notes), maker(chain)
         before = [steps.add(one, chain[at + 1 :]) for at, one in enumerate(chain[:place])]
@@ -193,7 +187,7 @@ class _Importer:
             return None
         chain = chain_from(first, self._scenarios, self._notes)
         self._done += chain
-        variables = journal_variables(number_operand(self._root, ".Number"))
+        variables = journal_variables(self._numbers.operand(".Number"))
         known = self._access.known.having(variables)
         known.in_texts = {"Number": text_of(".Number")}
         made = journal_of(chain, known, self._paths, self._notes)
@@ -211,52 +205,9 @@ class _Importer:
         )
         return made
 
-    def _maps(self, template: dict[str, Any]) -> None:
-        words = "\n".join(_texts(template))
-        maps = {name: dict(lines) for name, lines in MAPS.items() if f'"{name}"' in words}
-        if maps:
-            template["maps"] = maps
-
-    def _addresses(self, template: dict[str, Any]) -> None:
-        """A setting with which an address begins is one."""
-        begins = {found[1] for text in _urls(template) if (found := _ADDRESS.match(text))}
-        for parameter in template.get("parameters", ()):
-            is_text = parameter.keys() <= {"name", "title", "help", "default"}
-            if parameter["name"] not in begins or not is_text:
-                continue
-            if parameter.get("default", "https://").startswith("https://"):
-                parameter["kind"] = "url"
-            else:
-                place = f"Parameter {parameter['name']}"
-                self._notes.changed(place, "an address begins with https://: look at its default")
-
     def _leave_rest(self) -> None:
         for scenario in self._scenarios:
             if any(scenario is one for one in self._done):
                 continue
             near = (what for begin, what in _LEFT if scenario.id.lower().startswith(begin))
             self._notes.left(scenario.place, next(near, "nothing leads to it; left out"))
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            yield str(name)
-            yield from _texts(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item)
-
-
-def _urls(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        for name, item in value.items():
-            if name in {"url", "authorize_url", "token_url"} and isinstance(item, str):
-                yield item
-            else:
-                yield from _urls(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _urls(item)

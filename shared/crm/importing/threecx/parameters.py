@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
+from shared.crm.importing.naming import ParameterNames
 from shared.crm.importing.report import Notes
 from shared.crm.importing.threecx.expressions import read_text
 from shared.crm.importing.threecx.meanings import Kind, Meaning, inline, text
 from shared.crm.importing.threecx.tree import Join, Node, constant, variables_in
 from shared.crm.importing.threecx.writing import own_words
-from shared.crm.importing.threecx.xml import Element
+from shared.crm.importing.xml import Element
 from shared.errors import BadSetting
 
 _MOST_PARAMETERS = 30
 _MOST_CREDENTIALS = 20
 _LONGEST_PATTERN = 200
-_LONGEST_NAME = 60
-_CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_NO_NAME = re.compile(r"[^a-z0-9]+")
 _SECRET = re.compile(r"api.?key|access.?key|token|secret|passw|^pass$|^pwd$", re.IGNORECASE)
 _ADDRESS = re.compile(r"ur[il]|address|endpoint|enabled", re.IGNORECASE)
 #: Of a pattern that cannot run long: no groups, no alternatives, few repetitions without an end.
@@ -28,6 +26,7 @@ _SAFE_PATTERN = re.compile(
 )
 _ENDLESS = re.compile(r"[*+]|\{[0-9]*,\}")
 _DOUBTFUL = re.compile(r"[*+?}][*+?{]")
+_DIGITS = re.compile("[0-9]{1,4}")
 _ON = {"true": "yes", "false": "no", "1": "yes", "0": "no"}
 
 
@@ -38,8 +37,6 @@ class Settings:
     parameters: list[dict[str, Any]] = field(default_factory=list)
     credentials: list[dict[str, Any]] = field(default_factory=list)
     meanings: dict[str, Meaning] = field(default_factory=dict)
-    #: Settings whose texts speak of a call: they stand where they are used.
-    texts: set[str] = field(default_factory=set)
     oauth: Element | None = None
 
 
@@ -47,16 +44,11 @@ def read_settings(root: Element, notes: Notes) -> Settings:
     return _Reader(notes).read(list(root.all("Parameters", "Parameter")))
 
 
-def own_parameter_name(name: str) -> str:
-    plain = _NO_NAME.sub("_", _CAPITAL.sub("_", name).lower()).strip("_")[:_LONGEST_NAME]
-    return plain if plain and plain[0].isalpha() else f"p_{plain}"[:_LONGEST_NAME]
-
-
 class _Reader:
     def __init__(self, notes: Notes) -> None:
         self._notes = notes
         self._made = Settings()
-        self._names: set[str] = set()
+        self._names = ParameterNames()
         self._titles: dict[str, str] = {}
         self._all: set[str] = set()
 
@@ -81,7 +73,6 @@ class _Reader:
         if default is not None and any(
             variable.lower() not in self._all for variable in variables_in(default)
         ):
-            self._made.texts.add(name)
             self._made.meanings[name] = inline(default)
             self._notes.changed(
                 place,
@@ -89,7 +80,7 @@ class _Reader:
                 "is no setting any more; a connection can have texts of its own for the journal",
             )
             return
-        own = self._own_name(name)
+        own = self._names.take(name)
         if kind == "password" or (kind == "string" and self._is_secret(name, element)):
             self._credential(name, own, element, place)
             return
@@ -102,15 +93,6 @@ class _Reader:
         if _ADDRESS.search(name) or element.get("ListValues"):
             return False
         return bool(_SECRET.search(name) or _SECRET.search(element.get("Title")))
-
-    def _own_name(self, name: str) -> str:
-        own = made = own_parameter_name(name)
-        count = 1
-        while own in self._names:
-            count += 1
-            own = f"{made}_{count}"
-        self._names.add(own)
-        return own
 
     def _default(self, name: str, element: Element, place: str) -> Node | None:
         try:
@@ -236,58 +218,63 @@ def _is_safe(pattern: str) -> bool:
     return True
 
 
-def phone_formats(root: Element, notes: Notes) -> list[str]:
-    """``<Number>``: how a number is asked for."""
-    element = root.first("Number")
-    place = "Number" if element is None else f"Number, line {element.line}"
-    prefix = element.get("Prefix").lower() if element is not None else ""
-    formats = {
-        "off": ["e164_digits"],
-        "plus": ["e164"],
-        "zeros": ["zeros"],
-    }.get(prefix, ["e164", "digits"])
-    length = element.get("MaxLength") if element is not None else ""
-    if not length:
-        notes.taken(place, f"phone_formats: {', '.join(formats)}")
-        return formats
-    if not length.isascii() or not length.isdigit():
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """``<Number>``: how the CRM has numbers. *length* is empty, or of which digits the last."""
+
+    place: str = "Number"
+    prefix: str = ""
+    length: str = ""
+
+    @classmethod
+    def of(cls, root: Element) -> Self:
+        element = root.first("Number")
+        if element is None:
+            return cls()
+        place = f"Number, line {element.line}"
+        return cls(place, element.get("Prefix").lower(), element.get("MaxLength"))
+
+    def phone_formats(self, notes: Notes) -> list[str]:
+        """How a number is asked for."""
+        named = {"off": ["e164_digits"], "plus": ["e164"], "zeros": ["zeros"]}
+        formats = named.get(self.prefix, ["e164", "digits"])
+        place = self.place
+        if not self.length:
+            notes.taken(place, f"phone_formats: {', '.join(formats)}")
+            return formats
+        if not _DIGITS.fullmatch(self.length):
+            notes.changed(
+                place,
+                f"MaxLength {self.length[:40]} is a setting of the PBX; callmesh asks for whole "
+                "numbers: write `phone_formats`, such as last:7, where the CRM has parts of numbers",
+            )
+            return formats
+        digits = int(self.length)
+        if not 4 <= digits <= 15:  # noqa: PLR2004  what `last:` takes
+            notes.left(place, f"MaxLength {digits}: there is last:4 to last:15")
+            return formats
         notes.changed(
             place,
-            f"MaxLength {length[:40]} is a setting of the PBX; callmesh asks for whole numbers: "
-            "write `phone_formats`, such as last:7, where the CRM has parts of numbers",
+            f"MaxLength {digits}: last:{digits} counts without the country code; numbers that have "
+            "fewer digits are asked for whole",
         )
-        return formats
-    digits = int(length[:4])
-    if not 4 <= digits <= 15:  # noqa: PLR2004  what `last:` takes
-        notes.left(place, f"MaxLength {digits}: there is last:4 to last:15")
-        return formats
-    notes.changed(
-        place,
-        f"MaxLength {digits}: last:{digits} counts without the country code; numbers that have "
-        "fewer digits are asked for whole",
-    )
-    whole = ["e164_digits"] if digits > 10 else []  # noqa: PLR2004  longer ones are cut with their country code
-    return list(dict.fromkeys([f"last:{digits}", *whole, *formats]))
+        whole = ["e164_digits"] if digits > 10 else []  # noqa: PLR2004  longer ones are cut with their country code
+        return list(dict.fromkeys([f"last:{digits}", *whole, *formats]))
 
-
-def number_operand(root: Element, variable: str) -> str:
-    """How a number is written outside of a search, where we have it as E.164."""
-    element = root.first("Number")
-    prefix = element.get("Prefix").lower() if element is not None else ""
-    length = element.get("MaxLength") if element is not None else ""
-    operand = {
-        "off": f'(replace {variable} "+" "")',
-        "zeros": f'(replace {variable} "+" "00")',
-    }.get(prefix, variable)
-    if length.isascii() and length.isdigit() and len(length) <= 2 and int(length):  # noqa: PLR2004  digits of a length
-        return f"(last {operand} {int(length)})"
-    return operand
+    def operand(self, variable: str) -> str:
+        """How a number is written outside of a search, where we have it as E.164."""
+        operand = {
+            "off": f'(replace {variable} "+" "")',
+            "zeros": f'(replace {variable} "+" "00")',
+        }.get(self.prefix, variable)
+        is_cut = _DIGITS.fullmatch(self.length) and int(self.length)
+        return f"(last {operand} {int(self.length)})" if is_cut else operand
 
 
 def limits(root: Element, notes: Notes) -> dict[str, int]:
     element = root.first("Connection")
     wanted = element.get("MaxConcurrentRequests") if element is not None else ""
-    if not wanted.isascii() or not wanted.isdigit():
+    if not _DIGITS.fullmatch(wanted):
         return {}
     notes.taken("Connection@MaxConcurrentRequests", "limits.concurrent")
-    return {"concurrent": max(1, min(100, int(wanted[:4])))}
+    return {"concurrent": max(1, min(100, int(wanted)))}

@@ -19,6 +19,14 @@ class Record:
     paths: Paths
     notes: Notes
 
+    def noted_path(self, variable: Taken, *, every: bool = False) -> str | None:
+        """None, with a note, for a variable that is not within a record."""
+        try:
+            return self.path(variable, every=every)
+        except ContractError as error:
+            self.notes.left(self.scenario.at(f"Variable {variable.name}"), error.message)
+            return None
+
     def path(self, variable: Taken, *, every: bool = False) -> str:
         """Raises: ContractError for a variable that is not within a record."""
         names = names_in(variable.path, self.scenario.place, self.notes)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from shared.crm.importing.naming import HEADER_NAME
 from shared.crm.importing.threecx.bodies import Texts, form, keep, pairs, structure
 from shared.crm.importing.threecx.scenarios import Scenario
 from shared.crm.importing.threecx.tree import Join, Literal, Node
@@ -15,7 +16,6 @@ from shared.crm.importing.threecx.writing import bare, own_words
 from shared.errors import ContractError
 
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
-_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _SECRET_HEADER = re.compile(r"authorization|key|token|secret", re.IGNORECASE)
 _QUOTES = re.compile(r'\\.|"', re.DOTALL)
 
@@ -66,7 +66,7 @@ def _headers(scenario: Scenario, words: Words) -> dict[str, Any]:
     found: dict[str, str] = {}
     kind: dict[str, str] = {}
     for name, text in pairs(scenario.request.first("Headers"), at).items():
-        if not _HEADER.fullmatch(name):
+        if not HEADER_NAME.fullmatch(name):
             words.notes.left(at.place, f"{name[:40]!r} is no name of a header")
         elif name.lower() == "content-type" and "{{" not in text:
             kind["content_type"] = text

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from shared.crm.importing.report import Notes
 from shared.crm.importing.threecx.paths import Condition, Names, names_of, shared_beginning
-from shared.crm.importing.threecx.xml import Element
+from shared.crm.importing.xml import Element
 from shared.errors import ContractError
 
 #: Scenarios in a row: as many steps as a template takes.

@@ -55,11 +55,8 @@ class Steps:
 
     def path(self, record: Record, variable: Taken) -> str | None:
         """In the whole answer, of the first record that the rules let through."""
-        scenario = record.scenario
-        try:
-            inner = record.path(variable)
-        except ContractError as error:
-            self.notes.left(scenario.at(f"Variable {variable.name}"), error.message)
+        scenario, inner = record.scenario, record.noted_path(variable)
+        if inner is None:
             return None
         tests = []
         for rule, test in tests_in(scenario.rules, record.home, scenario.at("Rules"), self.notes):

@@ -5,6 +5,7 @@ whole condition cannot be said, ContractError says why.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 from shared.crm.importing.report import Notes
@@ -29,7 +30,6 @@ from shared.crm.importing.threecx.writing import (
     negated_of,
     own_words,
     quoted,
-    substring,
     time_of,
     truth_of,
 )
@@ -43,13 +43,21 @@ _LONGEST_OPERAND = 2_000
 _DEEPEST_INLINE = 3
 _OPERATORS = {"==": "eq", "!=": "ne", "<": "lt", ">": "gt", "<=": "le", ">=": "ge"}
 _BOOLEANS = {"true": "yes", "false": "no"}
-_PLAIN_METHODS = {
-    "tolower": "lower",
-    "tolowerinvariant": "lower",
-    "toupper": "upper",
-    "toupperinvariant": "upper",
-    "trim": "trim",
+#: Of a text or a list: ours, and how many arguments it may have.
+_METHODS = {
+    **dict.fromkeys(("tolower", "tolowerinvariant"), ("lower", {0})),
+    **dict.fromkeys(("toupper", "toupperinvariant"), ("upper", {0})),
+    **dict.fromkeys(("length", "count"), ("length", {0})),
+    **dict.fromkeys(("item", "elementat", "getvalue"), ("item", {1})),
+    "trim": ("trim", {0}),
+    "first": ("item", {0}),
+    "last": ("item", {0}),
+    "replace": ("replace", {2}),
+    "split": ("split", {1}),
+    "substring": ("substring", {1, 2}),
 }
+_PLACES = {"first": " 0", "last": " -1"}
+_COUNT = re.compile("[0-9]{1,5}")
 _OF_ZONES = frozenset({"touniversaltime", "tolocaltime"})
 _OF_DURATION = {"totalseconds": "seconds", "totalmilliseconds": "ms", "totalminutes": "minutes"}
 
@@ -121,8 +129,6 @@ class Words:
             case Method(Choose(condition, yes, no), name, arguments):
                 each = (Method(yes, name, arguments), Method(no, name, arguments))
                 return self._text(Choose(condition, *each))
-            case Method(target, name, arguments) if self._is_moment(target):
-                return self._moment(target, name, arguments)
             case Compare() | Logic():
                 return f"{{{{if {bare(self.condition(node))}}}}}True{{{{else}}}}False{{{{end}}}}"
         return self._shown(self.operand(node))
@@ -157,14 +163,6 @@ class Words:
 
     def _shown(self, operand: str) -> str:
         return f"{{{{{bare(operand)}{f' | {self.pipe}' if self.pipe else ''}}}}}"
-
-    def _moment(self, target: Node, name: str, arguments: tuple[Node, ...] | None) -> str:
-        meaning = self._value(target)
-        pieces = self._formatted(meaning, name, arguments)
-        return "".join(
-            self._shown(time_of(meaning, piece)) if is_format else own_words(piece)
-            for is_format, piece in pieces
-        )
 
     # -- operands ----------------------------------------------------------------------------
 
@@ -221,23 +219,15 @@ class Words:
     def _of_moment(self, target: Meaning, name: str, node: Method) -> Meaning:
         if name in _OF_ZONES:
             return replace(target, utc=name == "touniversaltime")
-        pieces = self._formatted(target, node.name, node.arguments)
-        if len(pieces) != 1 or not pieces[0][0]:
-            raise ContractError("this format of a moment cannot stand inside an expression")
-        return Meaning(Kind.TEXT, time_of(target, pieces[0][1]))
-
-    def _formatted(
-        self, meaning: Meaning, name: str, arguments: tuple[Node, ...] | None
-    ) -> tuple[tuple[bool, str], ...]:
-        if name.lower() != "tostring":
-            raise ContractError(f"a moment has no .{name} here")
-        wanted = constant(arguments[0]) if arguments else PLAIN
+        if name != "tostring":
+            raise ContractError(f"a moment has no .{node.name} here")
+        wanted = constant(node.arguments[0]) if node.arguments else PLAIN
         if wanted is None:
             raise ContractError("the format of a moment has to be a text without variables")
-        made = moment_format(wanted, utc=meaning.utc)
-        if made.changed:
-            self._changed(made.changed)
-        return made.pieces
+        made, changed = moment_format(wanted, utc=target.utc)
+        if changed:
+            self._changed(changed)
+        return Meaning(Kind.TEXT, time_of(target, made))
 
     def _of_duration(self, target: Meaning, name: str, node: Method) -> Meaning:
         if name in _OF_DURATION:
@@ -253,14 +243,20 @@ class Words:
         operand = self._of_meaning(target)
         if name == "tostring":
             return replace(target, kind=Kind.TEXT, operand=operand)
-        if name in _PLAIN_METHODS:
-            return Meaning(Kind.TEXT, f"({_PLAIN_METHODS[name]} {operand})")
-        if name == "replace" and node.arguments and len(node.arguments) == 2:  # noqa: PLR2004  old and new
-            old, new = (self.operand(argument) for argument in node.arguments)
-            return Meaning(Kind.TEXT, f"(replace {operand} {old} {new})")
-        if name == "substring":
-            return Meaning(Kind.TEXT, substring(operand, node.arguments or ()))
-        raise ContractError(f"there is no .{node.name} here")
+        arguments = node.arguments or ()
+        function, counts = _METHODS.get(name, ("", set[int]()))
+        if len(arguments) not in counts:
+            raise ContractError(f"there is no .{node.name} with {len(arguments)} arguments here")
+        given = "".join(f" {self._argument(function, argument)}" for argument in arguments)
+        return Meaning(Kind.TEXT, f"({function} {operand}{_PLACES.get(name, given)})")
+
+    def _argument(self, function: str, node: Node) -> str:
+        fixed = constant(node)
+        if fixed is None or function not in {"substring", "item"}:
+            return self.operand(node)
+        if not _COUNT.fullmatch(fixed.strip()):
+            raise ContractError(f"{function} takes whole numbers")
+        return fixed.strip()
 
     # -- conditions --------------------------------------------------------------------------
 
@@ -279,7 +275,7 @@ class Words:
                     raise ContractError("IIf in a condition chooses between True and False only")
                 return self.condition(inner if yes_is else negated_of(inner))
             case Method(target, name, (argument,)) if name.lower() in TESTS:
-                return TESTS[name.lower()](self.operand(target), argument, self.operand)
+                return TESTS[name.lower()].format(self.operand(target), self.operand(argument))
             case Variable(name):
                 meaning = self._meaning(name)
                 if meaning.kind is Kind.SWITCH:
@@ -314,14 +310,6 @@ class Words:
         if meaning.changed:
             self._changed(f"[{name}]: {meaning.changed.removeprefix(f'[{name}]: ')}")
         return meaning
-
-    def _is_moment(self, node: Node) -> bool:
-        while isinstance(node, Method) and node.name.lower() in _OF_ZONES:
-            node = node.target
-        if not isinstance(node, Variable):
-            return False
-        meaning = self.known.find(node.name)
-        return meaning is not None and meaning.kind is Kind.MOMENT
 
     def _inside(self) -> Words:
         if self.depth >= _DEEPEST_INLINE:

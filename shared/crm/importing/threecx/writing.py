@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from shared.crm.importing.threecx.meanings import Meaning
 from shared.crm.importing.threecx.tree import Compare, Logic, Node, constant
-from shared.errors import ContractError
 
 _REVERSED = {"==": "!=", "!=": "==", "<": ">=", ">": "<=", "<=": ">", ">=": "<"}
 
@@ -68,27 +65,10 @@ def negated_of(node: Node) -> Node:
     return Logic("not", (node,))
 
 
-def substring(operand: str, arguments: tuple[Node, ...]) -> str:
-    """``Substring(0, n)``; there is no function that leaves out the beginning of a text."""
-    fixed = [constant(argument) for argument in arguments]
-    if len(fixed) == 2 and fixed[0] == "0" and (fixed[1] or "").isdigit():  # noqa: PLR2004  begin and length
-        return f"(first {operand} {(fixed[1] or '')[:6]})"
-    raise ContractError("Substring is known from the beginning only: Substring(0, n)")
-
-
-def _tested(make: Callable[[str, str, int], str]) -> Callable[..., str]:
-    def test(operand: str, argument: Node, say: Callable[[Node], str]) -> str:
-        fixed = constant(argument)
-        if not fixed:
-            raise ContractError("a text is compared with a text without variables only")
-        return make(operand, quoted(fixed), len(fixed))
-
-    return test
-
-
-TESTS: dict[str, Callable[..., str]] = {
-    "contains": _tested(lambda operand, part, _: f"(ne (before {operand} {part}) {operand})"),
-    "startswith": _tested(lambda operand, part, size: f"(eq (first {operand} {size}) {part})"),
-    "endswith": _tested(lambda operand, part, size: f"(eq (last {operand} {size}) {part})"),
-    "equals": _tested(lambda operand, part, _: f"(eq {operand} {part})"),
+#: Tests of a text and a part of it.
+TESTS = {
+    "contains": '(or (eq {1} "") (ne (before {0} {1}) {0}))',
+    "startswith": "(eq (first {0} (length {1})) {1})",
+    "endswith": "(eq (last {0} (length {1})) {1})",
+    "equals": "(eq {0} {1})",
 }

@@ -68,10 +68,10 @@ def column(records: str, path: str) -> str:
     if records.endswith("|@flatten"):
         records = records.removesuffix("|@flatten")
     elif records.endswith("#"):
-        return ",".join(f"{records}.{part.strip()}" for part in parts_of(path))
+        return ",".join(f"{records}.{part}" for part in parts_of(path))
     dot = f"{records}." if records else ""
     found = []
-    for part in (part.strip() for part in parts_of(path)):
+    for part in parts_of(path):
         condition = _condition(part)
         rest = part[len(condition) :].removeprefix(".")
         found.append(f"{dot}{condition}#.{rest}" if condition else f"{dot}#.{part}")
@@ -94,31 +94,11 @@ def first_of(path: str) -> str:
     head, rest = halves
     dot = f"{head}." if head else ""
     return ",".join(
-        f"{dot}{part.strip()}"
-        if part.strip().startswith(("#(", "#["))
-        else f"{dot}0.{part.strip()}"
+        f"{dot}{part}" if part.startswith(_CONDITION) else f"{dot}0.{part}"
         for part in parts_of(rest)
     )
 
 
 def parts_of(path: str) -> list[str]:
     """Alternatives, apart at the commas that are in no brackets and no quotes."""
-    parts, depth, quoted, start = [], 0, False, 0
-    skip = False
-    for place, letter in enumerate(path):
-        if skip:
-            skip = False
-        elif letter == "\\":
-            skip = True
-        elif letter == '"':
-            quoted = not quoted
-        elif quoted:
-            continue
-        elif letter in "([{":
-            depth += 1
-        elif letter in ")]}":
-            depth -= 1
-        elif letter == "," and depth <= 0:
-            parts.append(path[start:place])
-            start = place + 1
-    return [*parts, path[start:]]
+    return [path[start:stop].strip() for start, stop in Scan(path).commas(0, len(path))]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from shared.crm.form.contacts import SEARCH_VARIABLES
+from shared.crm.importing.naming import VARIABLE_NAME
+from shared.crm.importing.xml import Element
 from shared.crm.importing.yeastar.bodies import folded
 from shared.crm.importing.yeastar.columns import Columns, first_of
 from shared.crm.importing.yeastar.requests import File, Parameters, at, next_of, outputs_of
 from shared.crm.importing.yeastar.words import CREATE, PAGE, SEARCH
-from shared.crm.importing.yeastar.xml import Element
 from shared.crm.language.paths import split_at_first_array
 from shared.crm.language.text import compile_text
 
@@ -36,9 +36,6 @@ PHONES = (
     "BusinessFaxNumber",
     "HomeFaxNumber",
 )
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-#: Requests one after the other for each contact; the form's own limit.
-_MOST_THEN = 10
 
 
 @dataclass(slots=True)
@@ -81,30 +78,39 @@ def _leave_search(file: File, request: Element, scenario: str) -> None:
 
 def _type(file: File, request: Element, parameters: Parameters, scenario: str) -> _Type | None:
     place = at(request, scenario)
-    outputs = columns_of(file, request, place, parameters)
-    id_path = next((outputs.pop(name) for name in IDS if name in outputs), None)
-    if id_path is None:
+    read = records_of(file, request, place, IDS, parameters)
+    if read is None:
         file.notes.left(place, "a contact type without ContactsId: its records have no ids")
         return None
-    asked = file.request(request, place, SEARCH)
-    if asked is None:
+    if (asked := file.request(request, place, SEARCH)) is None:
         return None
-    columns = Columns.of(id_path)
-    paths = {"ContactsId": columns.id}
-    for name, column in outputs.items():
-        if (path := columns.path(column)) is not None:
-            paths[name] = path
-        else:
-            leave_column(file, place, name)
+    columns, paths = read
     search: dict[str, Any] = {"request": asked}
     if columns.records:
         search["records"] = columns.records
-    made = _Type(place, columns, search, paths)
+    made = _Type(place, columns, search, {"ContactsId": columns.id, **paths})
     _follow(file, request, made, parameters)
     return made
 
 
-def leave_column(file: File, place: str, name: str) -> None:
+def records_of(
+    file: File, request: Element, place: str, ids: Sequence[str], parameters: Parameters | None
+) -> tuple[Columns, dict[str, str]] | None:
+    """Where records are, and the paths within one of all but their ids. None without ids."""
+    outputs = columns_of(file, request, place, parameters)
+    id_path = next((outputs.pop(name) for name in ids if name in outputs), None)
+    if id_path is None:
+        return None
+    columns, paths = Columns.of(id_path), dict[str, str]()
+    for name, column in outputs.items():
+        if (path := columns.path(column)) is not None:
+            paths[name] = path
+        else:
+            _leave_column(file, place, name)
+    return columns, paths
+
+
+def _leave_column(file: File, place: str, name: str) -> None:
     file.notes.left(
         place,
         f"{name} is in another list than the ids; nothing tells which record a value is of. Write "
@@ -131,17 +137,8 @@ def columns_of(
 
 def _follow(file: File, request: Element, made: _Type, parameters: Parameters) -> None:
     """``Next``: another request for each record; what it finds is put to the record."""
-    common = {element.get("Name"): element for element in file.requests("Common")}
-    seen: set[str] = set()
-    while name := next_of(request):
-        place = f"{made.place}, Next {name}"
-        if name not in common or name in seen or len(seen) >= _MOST_THEN:
-            what = "it leads back to itself" if name in seen else "no such request in Common"
-            file.notes.left(place, what if len(seen) < _MOST_THEN else "too many in a row")
-            return
-        seen.add(name)
-        request = common[name]
-        if not _then(file, request, made, parameters, place):
+    for following, place in file.following(request, made.place):
+        if not _then(file, following, made, parameters, place):
             return
 
 
@@ -194,7 +191,7 @@ def _contact(file: File, made: _Type, parameters: Parameters) -> dict[str, Any]:
     if phones := [paths.pop(name) for name in PHONES if name in paths]:
         mapping["phones"] = phones
     contact: dict[str, Any] = {"search": [made.search], "map": mapping}
-    for name in [name for name in paths if not _VARIABLE.fullmatch(name)]:
+    for name in [name for name in paths if not VARIABLE_NAME.fullmatch(name)]:
         file.notes.left(made.place, f"{name[:40]} is no name of a variable")
         del paths[name]
     if paths:
@@ -212,7 +209,7 @@ def _add_page(file: File, contact: dict[str, Any], made: _Type, parameters: Para
         if found and (own := made.columns.path(found)):
             contact["map"]["page"] = own
         elif found:
-            leave_column(file, f"{SYNC}, ContactFieldForUri", "the address of the page")
+            _leave_column(file, f"{SYNC}, ContactFieldForUri", "the address of the page")
         return
     if address := parameters.get("URLFormat"):
         custom = {name: f".{name}" for name in contact["map"].get("custom", {})}

@@ -13,6 +13,7 @@ from shared.crm.importing.yeastar.contacts import CARD
 from shared.crm.importing.yeastar.export_requests import RequestWriter
 from shared.crm.importing.yeastar.journal import DEFAULT_SUBJECT
 from shared.crm.importing.yeastar.says import CREATE, JOURNAL, SEARCH, WORDS, Names, Speaker, Xml
+from shared.crm.importing.yeastar.users import SPELLINGS
 
 _ENTRY = "JournalId"
 _PAGE_VARIABLES = ("{{.Page}}", "{{.Offset}}", "{{.Limit}}")
@@ -62,25 +63,17 @@ class CallsWriter:
         size = str(pages.size) if "size" in pages.model_fields_set else ""
         if pages.kind is PageKind.NEXT_LINK:
             return [("PaginationType", "link"), ("NextPageLinkPath", pages.link or "")]
-        if pages.kind is PageKind.PAGE:
-            found = [
-                ("PaginationType", "page"),
-                ("PageParameterName", names.get("{{.Page}}", "")),
-                ("PageStartValue", str(pages.start)),
-                ("PageSizeParameterName", names.get("{{.Limit}}", "")),
-                ("PageSizeValue", size),
-            ]
-        elif pages.kind is PageKind.OFFSET:
-            found = [
-                ("PaginationType", "offset"),
-                ("OffsetParameterName", names.get("{{.Offset}}", "")),
-                ("OffsetValue", str(pages.start)),
-                ("LimitParameterName", names.get("{{.Limit}}", "")),
-                ("LimitValue", size),
-            ]
-        else:
+        spelling = SPELLINGS.get(pages.kind)
+        if spelling is None:
             self.notes.left("users.pages", f"pages of kind {pages.kind}: only the first is read")
             return []
+        found = [
+            ("PaginationType", str(pages.kind)),
+            (spelling.page[0], names.get(spelling.variable, "")),
+            (spelling.start[0], str(pages.start)),
+            (spelling.size_name[0], names.get("{{.Limit}}", "")),
+            (spelling.size[0], size),
+        ]
         return [(name, value) for name, value in found if value]
 
     # -- journal ---------------------------------------------------------------------------------

@@ -91,9 +91,9 @@ class ContactsWriter:
 
     def _wrapped(self, path: str) -> str:
         pattern = self._manifest.field_path
-        parts = (part.strip() for part in parts_of(path))
         return ",".join(
-            part[1:] if part.startswith("^") else pattern.replace("{}", part) for part in parts
+            part[1:] if part.startswith("^") else pattern.replace("{}", part)
+            for part in parts_of(path)
         )
 
     def _add_page(self, parameters: Xml) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from shared.crm.importing.xml import Element
 from shared.crm.importing.yeastar.bodies import folded
 from shared.crm.importing.yeastar.requests import File, Parameters, at
 from shared.crm.importing.yeastar.words import SECRET, Names
-from shared.crm.importing.yeastar.xml import Element
 
 AUTH = "AuthMethod"
 _TEXT_EDITORS = frozenset({"", "string", "text", "input", "textinput", "password", "passwordinput"})

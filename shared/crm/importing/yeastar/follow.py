@@ -5,18 +5,17 @@ the form's fields, as attributes or as parameters of a request.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from shared.crm.form.manifest import MOST_FOLLOW_UPS
+from shared.crm.importing.naming import VARIABLE_NAME
+from shared.crm.importing.xml import Element
 from shared.crm.importing.yeastar.bodies import folded
 from shared.crm.importing.yeastar.columns import parts_of
 from shared.crm.importing.yeastar.requests import File, at, outputs_of
 from shared.crm.importing.yeastar.words import CREATE, JOURNAL, NOTHING, SEARCH
-from shared.crm.importing.yeastar.xml import Element
 
-_SCENARIO = re.compile("followup")
 _EVENTS = ("TriggeredEvent", "TriggerEvent", "Event", "Trigger")
 _PATHS = ("ResponseFieldPath", "ResponsePath")
 _TARGETS = ("TargetVariableName", "TargetVariable")
@@ -40,7 +39,6 @@ _RENAMES = {
     "create": {**CREATE, "ContactId": ".ContactId"},
     "journal": JOURNAL,
 }
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
 def follow_ups_of(file: File) -> list[dict[str, Any]]:
@@ -64,10 +62,6 @@ def follow_ups_of(file: File) -> list[dict[str, Any]]:
                 file.names.own.pop(name, None)
             continue
         made.append({"after": after, "request": request} | ({"take": take} if take else {}))
-    if made:
-        file.notes.changed(
-            "follow-up requests", "they carry the template's headers here, as all its requests do"
-        )
     return made
 
 
@@ -77,7 +71,7 @@ def _taken(file: File, element: Element, place: str) -> dict[str, str]:
     targets = _given(element, _TARGETS).split(",")
     pairs = {n.strip(): path.strip() for n, path in zip(targets, paths, strict=False)}
     take = {name: path for name, path in {**outputs_of(element), **pairs}.items() if name and path}
-    for name in [name for name in take if not _VARIABLE.fullmatch(name)]:
+    for name in [name for name in take if not VARIABLE_NAME.fullmatch(name)]:
         file.notes.left(place, f"{name[:40]} is no name of a variable")
         del take[name]
     return take
@@ -86,7 +80,7 @@ def _taken(file: File, element: Element, place: str) -> dict[str, str]:
 def _elements(file: File) -> Iterator[tuple[Element, str]]:
     for scenario in file.information.all("Scenarios", "Scenario"):
         name = scenario.get("Id")
-        if _SCENARIO.search(folded(name)):
+        if "followup" in folded(name):
             for element in scenario.all("Requests", "Request"):
                 yield element, at(element, name)
 

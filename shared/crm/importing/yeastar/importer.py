@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pydantic import ValidationError
-
-from shared.crm.form.manifest import Manifest
-from shared.crm.importing.report import Imported, Notes, checked, name_of, to_yaml
+from shared.crm.importing.finish import finished
+from shared.crm.importing.naming import name_of
+from shared.crm.importing.report import Imported, Notes, to_yaml
+from shared.crm.importing.xml import read_template
 from shared.crm.importing.yeastar import follow
 from shared.crm.importing.yeastar.auth import auth_of, headers_of, outcome_of
 from shared.crm.importing.yeastar.bodies import folded
@@ -25,9 +25,7 @@ from shared.crm.importing.yeastar.journal import journal_of
 from shared.crm.importing.yeastar.requests import File
 from shared.crm.importing.yeastar.users import users_of
 from shared.crm.importing.yeastar.words import Names, rewritten
-from shared.crm.importing.yeastar.xml import read_xml
 from shared.errors import BadSetting
-from shared.faults import faults_by_path
 
 __all__ = ["export_yeastar", "import_yeastar", "to_yaml"]
 
@@ -38,13 +36,9 @@ _SCENARIOS = {
     *("authmethod", "synccontactauto", "searchcontact", "userassociation", "createnewcontact"),
     *("createnewticket", "calljournal", "common"),
 }
-_ADDRESSES = {"url", "token_url", "authorize_url", "refresh_url", "page_url"}
-_BEGINS = re.compile(r"\{\{-?\s*\.(\w+)\s*\}\}(?=/|\?|$)")
 _LOGO = re.compile(r"data:image/(?:png|jpe?g);base64,[A-Za-z0-9+/=\s]+")
 _LONGEST_LOGO = 700_000
 _MOST_CONCURRENT = 100
-#: What a template is one without, in this order: a fault in it costs no more than itself.
-_OPTIONAL = ("journal", "users", "follow_ups", "headers", "outcome", "logo", "auth")
 
 
 def import_yeastar(text: str | bytes, *, name: str | None = None) -> Imported:
@@ -52,25 +46,10 @@ def import_yeastar(text: str | bytes, *, name: str | None = None) -> Imported:
     *name*: of the template, else it is made of the file's. Raises: BadSetting with line and column
     for what is no XML, and for what is no template or has no contacts that can be searched.
     """
-    document = read_xml(text)
-    root = document.root
-    if root.tag != "Information":
-        hint = "; this is a template of 3CX" if root.tag == "Crm" else ""
-        raise BadSetting(
-            f"line {root.line}, column 1: a template of Yeastar begins with <Information>, not "
-            f"<{root.tag[:40]}>{hint}"
-        )
     notes = Notes()
-    for line in document.repaired:
-        notes.changed(f"line {line}", "a bare & was read as &amp;; write it so")
-    file = File(document, notes, Names(notes), no_parts=follow.NO_PARTS)
-    template = _template(file, name)
-    _add_kinds(template)
-    for _ in _OPTIONAL:
-        if not _drop_faulty(template, notes):
-            break
-    checked(template)
-    return Imported(template, notes.all)
+    root = read_template(text, "Information", notes)
+    file = File(root, notes, Names(notes), no_parts=follow.NO_PARTS)
+    return finished(_template(file, name), notes)
 
 
 def _template(file: File, name: str | None) -> dict[str, Any]:
@@ -117,7 +96,7 @@ def _template(file: File, name: str | None) -> dict[str, Any]:
         "a record that shows numbers must show the one of the call; `number_check: false` takes "
         "whatever the CRM finds",
     )
-    return {key: value for key, value in wanted.items() if value not in (None, "", [], {})}
+    return wanted
 
 
 def _about(file: File, name: str | None) -> dict[str, Any]:
@@ -208,49 +187,3 @@ def _searched(value: Any, module: str) -> Any:
         said = {"Phone": '"0"', "Module": f"`{module.replace('`', '')}`"}
         return rewritten(value, lambda name, _, __: said.get(name, f".{name}"))
     return value
-
-
-def _add_kinds(template: dict[str, Any]) -> None:
-    """A parameter that begins an address is one."""
-    begins = {
-        found[1] for text in _addresses(template) if (found := _BEGINS.match(text)) is not None
-    }
-    for parameter in template.get("parameters", ()):
-        if parameter["name"] in begins and "options" not in parameter:
-            parameter["kind"] = "url"
-
-
-def _addresses(value: Any) -> list[str]:
-    found: list[str] = []
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if key in _ADDRESSES and isinstance(item, str):
-                found.append(item)
-            else:
-                found += _addresses(item)
-    elif isinstance(value, list):
-        for item in value:
-            found += _addresses(item)
-    return found
-
-
-def _drop_faulty(template: dict[str, Any], notes: Notes) -> bool:
-    """Takes faulty parts out, as far as there is a template without them; whether it did."""
-    try:
-        Manifest.model_validate(template)
-    except ValidationError as error:
-        dropped = False
-        for path, what in faults_by_path(error, Manifest):
-            places = [str(part) for part in path] or what.partition(":")[0].split(".")
-            within, key = template, places[0]
-            if key == "contacts":
-                within = template["contacts"]
-                key = next((name for name in within if name in places), "")
-            elif key not in _OPTIONAL:
-                continue
-            if key in within and (within is template or len(within) > 1):
-                del within[key]
-                notes.left(".".join(places[:2]), f"{what}; write it by hand")
-                dropped = True
-        return dropped
-    return False

@@ -6,16 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.crm.form.journal import JOURNAL_VARIABLES
+from shared.crm.importing.xml import Element
 from shared.crm.importing.yeastar.columns import first_of
-from shared.crm.importing.yeastar.requests import File, Parameters, at, next_of, outputs_of
+from shared.crm.importing.yeastar.requests import MOST_STEPS, File, Parameters, at, outputs_of
 from shared.crm.importing.yeastar.words import JOURNAL, SEARCH, Renames
-from shared.crm.importing.yeastar.xml import Element
 
 CALLS = "CallJournal"
 TICKETS = "CreateNewTicket"
 DEFAULT_SUBJECT = "{{.Direction}} call {{.From}} {{.To}} {{.Reference}}"
-#: A chain is at most so long; so is the form's own list.
-_MOST_STEPS = 10
 _SETTINGS = ("EnablePlayCallRecording", "PlayCallRecording", "EnableSubject", "EnableDescription")
 
 
@@ -99,20 +97,10 @@ def _add(file: File, entry: _Entry, request: Element, scenario: str) -> None:
     A request and those that follow it: one that reads comes before, the first that writes is the
     entry, the others complete it.
     """
-    common = {one.get("Name"): one for one in file.requests("Common")}
-    seen: set[str] = set()
-    while True:
-        _step(file, entry, request, at(request, scenario))
-        name = next_of(request)
-        if not name:
-            return
-        if name not in common or name in seen or len(seen) >= _MOST_STEPS:
-            file.notes.left(
-                at(request, scenario), f"Next {name[:40]}: no such request, or a circle"
-            )
-            return
-        seen.add(name)
-        request = common[name]
+    place = at(request, scenario)
+    _step(file, entry, request, place)
+    for following, at_next in file.following(request, place):
+        _step(file, entry, following, at_next)
 
 
 def _step(file: File, entry: _Entry, element: Element, place: str) -> None:
@@ -130,8 +118,8 @@ def _step(file: File, entry: _Entry, element: Element, place: str) -> None:
             file.notes.left(place, f"{other}: of the entry's answer its id alone is taken")
         return
     steps = entry.before if entry.create is None else entry.after
-    if len(steps) >= _MOST_STEPS:
-        file.notes.left(place, f"over {_MOST_STEPS} requests for one entry")
+    if len(steps) >= MOST_STEPS:
+        file.notes.left(place, f"over {MOST_STEPS} requests for one entry")
         return
     step: dict[str, Any] = {"request": request}
     take = {

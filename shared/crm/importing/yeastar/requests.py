@@ -8,14 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.crm.form.requests import Method
+from shared.crm.importing.naming import HEADER_NAME
 from shared.crm.importing.report import Notes
+from shared.crm.importing.xml import Element
 from shared.crm.importing.yeastar.bodies import folded, form_of, is_json, json_of
 from shared.crm.importing.yeastar.words import NOTHING, Names, Renames
-from shared.crm.importing.yeastar.xml import Document, Element
 
 _METHODS = frozenset(Method)
+#: Requests one after the other; the form's own limit.
+MOST_STEPS = 10
 _FORM = re.compile(r"urlencoded|form", re.IGNORECASE)
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 
 
 @dataclass(slots=True)
@@ -40,17 +42,13 @@ class Parameters:
 class File:
     """One file on its way into our form."""
 
-    document: Document
+    information: Element
     notes: Notes
     names: Names
     #: What bodies are where a request does not say it: a Content-Type among the headers.
     bodies_are_forms: bool = False
     #: Folded names of a request's parameters that are no part of what is sent.
     no_parts: frozenset[str] = frozenset()
-
-    @property
-    def information(self) -> Element:
-        return self.document.root
 
     def scenario(self, name: str) -> Element | None:
         for element in self.information.all("Scenarios", "Scenario"):
@@ -90,6 +88,20 @@ class File:
             )
             return False
         return True
+
+    def following(self, request: Element, place: str) -> Iterator[tuple[Element, str]]:
+        """Those of ``Common`` that ``Next`` leads to, each with its place."""
+        common = {element.get("Name"): element for element in self.requests("Common")}
+        seen: set[str] = set()
+        while name := next_of(request):
+            at_next = f"{place}, Next {name[:40]}"
+            if name in seen or name not in common or len(seen) >= MOST_STEPS:
+                what = "it leads back to itself" if name in seen else "no such request in Common"
+                self.notes.left(at_next, what if len(seen) < MOST_STEPS else "too many in a row")
+                return
+            seen.add(name)
+            request = common[name]
+            yield request, at_next
 
     # -- requests ------------------------------------------------------------------------------
 
@@ -177,7 +189,7 @@ class File:
         self, headers: dict[str, str], name: str, value: str, place: str, renames: Renames
     ) -> None:
         """A Content-Type and an Accept for JSON are sent anyway."""
-        if not _HEADER_NAME.fullmatch(name):
+        if not HEADER_NAME.fullmatch(name):
             self.notes.left(place, f"{name[:40]!r} is no name of a header")
             return
         wanted = folded(name) in {"contenttype", "accept"} and "json" in value.lower()
@@ -185,6 +197,10 @@ class File:
             return
         if (text := self.names.text(value.strip(), place, renames)) is not None:
             headers[name] = text
+
+
+def next_of(element: Element) -> str:
+    return next((found for outputs in element.all("Outputs") if (found := outputs.get("Next"))), "")
 
 
 def at(element: Element, *names: str) -> str:
@@ -201,10 +217,6 @@ def outputs_of(element: Element) -> dict[str, str]:
         for output in element.all("Outputs", "Output")
         if (name := output.get("Name")) and (path := output.get("Path"))
     }
-
-
-def next_of(element: Element) -> str:
-    return next((found for outputs in element.all("Outputs") if (found := outputs.get("Next"))), "")
 
 
 def _weight(text: str) -> int:

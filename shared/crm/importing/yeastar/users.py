@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.crm.importing.yeastar.bodies import folded, without_query
-from shared.crm.importing.yeastar.columns import Columns
-from shared.crm.importing.yeastar.contacts import CARD, columns_of, leave_column
+from shared.crm.importing.yeastar.contacts import CARD, records_of
 from shared.crm.importing.yeastar.requests import File, Parameters, at
 from shared.crm.importing.yeastar.words import NOTHING
 
@@ -26,23 +25,18 @@ def users_of(file: File) -> dict[str, Any] | None:
     for other in others:
         file.notes.left(at(other, USERS), "a second request for users")
     place = at(request, USERS)
-    outputs = columns_of(file, request, place, None)
-    id_path = next((outputs.pop(n) for n in _IDS if n in outputs), None)
-    if id_path is None:
+    read = records_of(file, request, place, _IDS, None)
+    if read is None:
         file.notes.left(place, "users without UserUniqueId")
         return None
-    asked = file.request(request, place, NOTHING)
-    if asked is None:
+    if (asked := file.request(request, place, NOTHING)) is None:
         return None
-    columns = Columns.of(id_path)
+    columns, paths = read
     users: dict[str, Any] = {"request": asked, "user_id": columns.id}
     if columns.records:
         users["records"] = columns.records
-    for name, column in outputs.items():
-        path = columns.path(column)
-        if path is None:
-            leave_column(file, place, name)
-        elif name in _USER:
+    for name, path in paths.items():
+        if name in _USER:
             users[_USER[name]] = path
         else:
             file.notes.left(place, f"{name} of a user")
@@ -64,7 +58,7 @@ class _Spelling:
     size: tuple[str, ...]
 
 
-_SPELLINGS = {
+SPELLINGS = {
     "offset": _Spelling(
         "{{.Offset}}",
         0,
@@ -102,11 +96,11 @@ def _add_pages(file: File, users: dict[str, Any], given: Parameters, place: str)
         else:
             file.notes.left(place, f"pages by a link without {_LINK[0]}: only the first is read")
         return
-    wanted = next((one for one in _SPELLINGS if one in kind), None)
+    wanted = next((one for one in SPELLINGS if one in kind), None)
     if wanted is None:
         file.notes.left(place, f"pages of kind {kind[:20]}: only the first is read")
         return
-    spelling = _SPELLINGS[wanted]
+    spelling = SPELLINGS[wanted]
     name, size = given.get(*spelling.page), _number(given.get(*spelling.size), 0)
     if not name or (wanted == "offset" and not size):
         file.notes.left(place, "pages without their parameter or size: only the first is read")

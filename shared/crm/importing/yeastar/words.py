@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from shared.crm.importing.naming import ParameterNames
 from shared.crm.importing.report import Notes
 from shared.crm.language.lexer import Action, Kind, Words, read_parts
 from shared.crm.language.text import compile_text
@@ -92,7 +93,6 @@ ACTION = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_LONGEST_NAME = 63
 
 
 def rewritten(source: str, replace: Callable[[str, Action, int], str]) -> str:
@@ -127,15 +127,6 @@ def in_words(source: str, change: Callable[[str], str]) -> str:
     return "".join([*parts, change(source[done:])])
 
 
-def parameter_name(raw: str) -> str:
-    """Our spelling: ``apiKey`` → ``api_key``."""
-    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", raw)
-    name = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-    if not name or not name[0].isalpha():
-        name = f"p_{name}"
-    return name[:_LONGEST_NAME]
-
-
 class Names:
     """What the texts of one template may name, and what they do name."""
 
@@ -147,15 +138,15 @@ class Names:
         self.missing: dict[str, str] = {}
         self.secrets: dict[str, str] = {}
         self.used: set[str] = set()
-        self._taken: set[str] = set()
-        self._counts: dict[str, int] = {}
+        self._given = ParameterNames()
 
     def text(
         self, source: str, place: str, renames: Renames, *, also: Renames = NOTHING
     ) -> str | None:
         """*also* wins over *renames*. None, with a note, where it cannot be read."""
         try:
-            self._check(source)
+            # The file's own text is at fault by its own lines.
+            compile_text(source)
             text = rewritten(
                 source,
                 lambda name, action, at: self._meant(name, action, at, {**renames, **also}, place),
@@ -183,7 +174,7 @@ class Names:
 
     def secret(self, raw: str, place: str) -> str:
         """Yeastar's name of a credential in place of a secret that the file holds."""
-        self.secrets.setdefault(raw, self.own.get(raw) or self._free(parameter_name(raw)))
+        self.secrets.setdefault(raw, self.own.get(raw) or self._given.take(raw))
         self.own.setdefault(raw, self.secrets[raw])
         self.notes.left(
             place,
@@ -195,26 +186,12 @@ class Names:
     def field(self, raw: str) -> str:
         """A custom field's name in our spelling."""
         if raw not in self.own:
-            self.own[raw] = self._free(parameter_name(raw))
+            self.own[raw] = self._given.take(raw)
         return self.own[raw]
 
     def _spelled(self, raw: str) -> str:
         self.own[self.own[raw]] = self.own[raw]
         return self.own[raw]
-
-    def _free(self, name: str) -> str:
-        """A name that none has yet: itself, or with a number."""
-        wanted = name
-        while wanted in self._taken:
-            self._counts[name] = self._counts.get(name, 1) + 1
-            wanted = f"{name[: _LONGEST_NAME - 6]}_{self._counts[name]}"
-        self._taken.add(wanted)
-        return wanted
-
-    @staticmethod
-    def _check(source: str) -> None:
-        """Raises ContractError where the file's own text is at fault, by its own lines."""
-        compile_text(source)
 
     def _meant(self, name: str, action: Action, at: int, renames: Renames, place: str) -> str:
         if name == START and START in renames and _is_formatted(action, at):
@@ -226,7 +203,7 @@ class Names:
             return f".{self.own[name]}"
         if name[0].islower():
             if name not in self.missing:
-                self.missing[name] = self._free(parameter_name(name))
+                self.missing[name] = self._given.take(name)
             self.used.add(self.missing[name])
             return f".{self.missing[name]}"
         self.notes.left(place, f"there is no .{name} here; nothing stands in its place")

@@ -72,6 +72,26 @@ def test_a_good_template_has_no_findings() -> None:
             },
             "error check.headers.X-Key",
         ),
+        ({"headers": {"X-Key": "a1b2c3d4e5f6a7b8c9d0e1f2a3b4c5d6"}}, "error headers.X-Key"),
+        (
+            {"follow_ups": [{"after": "auth", "request": {"url": "http://crm.example"}}]},
+            "warning follow_ups.0.request.url",
+        ),
+        (
+            {
+                "search": [
+                    {
+                        "request": request(phone="{{.Phone}}"),
+                        "then": [{"request": request(q="name eq '{{.Phone}}'")}],
+                    }
+                ]
+            },
+            "warning search.0.then.0.request.query.q",
+        ),
+        (
+            {"parameters": [{"name": "url", "title": "Address", "pattern": "("}]},
+            "error parameters.0.pattern",
+        ),
     ],
 )
 def test_what_cannot_work_is_found(parts: dict[str, Any], finding: str) -> None:
@@ -86,3 +106,13 @@ def test_an_entry_without_the_reference_of_its_call_is_found() -> None:
         "find": {"request": {"url": "{{.url}}/calls"}, "entry_id": "calls.0.id"},
     }
     assert {"error journal", "error journal.find"} <= set(changed(journal=journal))
+
+
+def test_links_that_no_body_takes_are_found() -> None:
+    journal = yaml.safe_load(SHOP.read_text())["journal"]
+    create = {"method": "POST", "url": "{{.url}}/calls", "body": "{{.Subject}}"}
+    assert "error contacts.People.journal" in changed(journal={**journal, "create": create})
+
+
+def test_a_header_of_one_long_word_is_no_key() -> None:
+    assert changed(headers={"X-Long": "a" * 60_000}) == []

@@ -95,6 +95,25 @@ def test_plain_http_goes_where_the_operator_lets_it() -> None:
     assert parameters_of(shop("kind: url, https: false"), {"url": "http://crm.lan"})
 
 
+def test_plain_http_goes_to_an_ipv6_address_too() -> None:
+    given = {"url": "http://[fd00::7]:8000/x"}
+    assert parameters_of(shop("kind: url"), given, may_be_plain=lambda host: host == "fd00::7")
+
+
+def test_a_pattern_that_is_none_is_said() -> None:
+    with pytest.raises(BadSetting, match="pattern"):
+        parameters_of(shop("pattern: '('"), {"url": "x"})
+
+
+def test_the_text_of_a_template_is_that_of_the_file_that_counts(tmp_path: Path) -> None:
+    known = Templates(tmp_path)
+    assert "name: zoho" in known.source("zoho")
+    (tmp_path / "zoho.yaml").write_text("# mine")
+    assert known.source("zoho") == "# mine"
+    with pytest.raises(NotFound, match="there is no template nobody"):
+        known.source("nobody")
+
+
 @pytest.mark.parametrize(
     ("kind", "good", "bad"),
     [

@@ -6,7 +6,7 @@ import pytest
 
 from shared.clock import ManualClock
 from shared.contracts.contacts import CrmUser
-from shared.crm.users import USERS, Seat, Unmatched, UserBook, match, matched, unmatched
+from shared.crm.users import USERS, Directory, Seat, Unmatched, UserBook, matched, unmatched
 from shared.sqlite import SqliteFile
 from shared.storage.sqlite import SqliteStore
 
@@ -27,14 +27,15 @@ NEIGHBOUR = CrmUser(user_id="neighbour", display_name="Eve", extension="101")
     ids=["the site's word", "e-mail before extension", "extension", "an e-mail of nobody"],
 )
 def test_a_seat_has_a_user(seat: Seat, user: str) -> None:
-    assert match(seat, [ANN, BEN]) == user
+    assert Directory([ANN, BEN]).match(seat) == user
 
 
 def test_users_without_an_e_mail_are_not_those_of_agents_without_one() -> None:
     nameless = CrmUser(user_id="x", display_name="X", email="")
 
-    assert isinstance(match(Seat(extension="102", email=None), [nameless]), Unmatched)
-    assert isinstance(match(Seat(extension="102", email=" "), [nameless]), Unmatched)
+    for email in (None, " "):
+        found = Directory([nameless]).match(Seat(extension="102", email=email))
+        assert isinstance(found, Unmatched)
 
 
 @pytest.mark.parametrize(
@@ -45,11 +46,20 @@ def test_users_without_an_e_mail_are_not_those_of_agents_without_one() -> None:
     ],
 )
 def test_of_two_users_none_is_guessed(seat: Seat, what: str) -> None:
-    found = match(seat, [ANN, ANNS_TWIN, NEIGHBOUR])
+    found = Directory([ANN, ANNS_TWIN, NEIGHBOUR]).match(seat)
 
     assert isinstance(found, Unmatched)
     assert what in found.reason
     assert "ann" in found.reason
+
+
+def test_of_many_users_that_are_alike_some_are_named() -> None:
+    alike = [ANN.model_copy(update={"user_id": f"u{n}"}) for n in range(9)]
+
+    found = Directory(alike).match(Seat(extension="101"))
+
+    assert isinstance(found, Unmatched)
+    assert "the users u0, u1, u2, u3, u4, … have" in found.reason
 
 
 def test_users_are_told_with_the_phones_that_are_theirs() -> None:

@@ -118,3 +118,7 @@ def test_a_form_that_is_an_attack_is_refused(body: bytes) -> None:
 
 def test_a_key_that_is_text_and_more_at_once_does_no_harm() -> None:
     assert nested(b"a=1&a[b]=2") == {"a": "1"}
+
+
+def test_a_place_of_thousands_of_digits_is_a_key_like_others() -> None:
+    assert nested(b"a[" + b"9" * 5000 + b"]=1") == {"a": {"9" * 5000: "1"}}

@@ -9,8 +9,8 @@ import pytest
 
 from shared.crm.form.manifest import Manifest
 from shared.crm.importing.report import Note
+from shared.crm.importing.xml import read_xml
 from shared.crm.importing.yeastar.importer import export_yeastar, import_yeastar
-from shared.crm.importing.yeastar.xml import read_xml
 from shared.crm.registry import shipped, shipped_names
 
 FOLDER = Path(__file__).parents[4] / "data" / "templates" / "yeastar"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from shared.crm.importing.xml import LARGEST, read_xml
 from shared.crm.importing.yeastar.importer import import_yeastar
-from shared.crm.importing.yeastar.xml import LARGEST, read_xml
 from shared.errors import BadSetting
 
 
@@ -20,7 +20,7 @@ from shared.errors import BadSetting
         ('<!DOCTYPE a [<!ENTITY e "e">]><a>&e;</a>', "line 1", "DOCTYPE"),
         ('<!DOCTYPE a SYSTEM "file:///etc/passwd"><a/>', "line 1", "DOCTYPE"),
         (b"<a x='caf\xe9'/>", "line 1, column 10", "UTF-8"),
-        ("<a>" * 25, "line 1", "too deep"),
+        ("<a>" * 35, "line 1", "too deep"),
         ("x" * (LARGEST + 1), "line 1", "larger"),
         ("<a>\ud800</a>", "line 1", "surrogate"),
     ],

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.crm.language.jsontext import (
@@ -56,6 +56,7 @@ def test_what_is_read_is_written_as_it_was(text: str) -> None:
 
 
 @given(json_values)
+@settings(deadline=None, max_examples=30)
 def test_every_value_comes_back(value: Any) -> None:
     written = write_json(value)
 

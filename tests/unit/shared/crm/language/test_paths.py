@@ -91,13 +91,13 @@ def test_in_a_plain_value_no_path_leads_anywhere(value: Any) -> None:
 
 
 @given(json_values, paths)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 def test_no_path_through_any_answer_is_an_error(value: Any, path: str) -> None:
     at_path(value, path)
 
 
 @given(json_values, st.lists(st.sampled_from(["a", "b", "0", "1"]), max_size=4).map(tuple))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 def test_a_path_is_walked_step_by_step(value: Any, names: tuple[str, ...]) -> None:
     expected = value
     for name in names:

@@ -139,7 +139,7 @@ def test_two_empty_segments_make_no_host() -> None:
 
 
 @given(values, values, values)
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=80)
 def test_no_value_changes_the_host_the_depth_or_the_parameters(
     one: str, two: str, three: str
 ) -> None:

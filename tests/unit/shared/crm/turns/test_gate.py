@@ -289,6 +289,11 @@ async def test_a_line_without_end_is_not_joined(desk_with: Desks) -> None:
     await settled()
     with pytest.raises(Throttled, match="too many"):
         await wait()
+    # A crowd of those who have time keeps no call away.
+    await desk.ask("call", ROUTE)
+    await desk.end("busy")
+    assert desk.went == ["busy", "call"]
+    await desk.cancel("call")
     for task in crowd:
         task.cancel()
     await asyncio.gather(*crowd, return_exceptions=True)
