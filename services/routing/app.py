@@ -34,7 +34,8 @@ async def build(
     """*settings* None: those of the environment. Raises: BadSetting for a port that is taken."""
     settings = settings or RoutingSettings.read()
     publisher = platform.spooling_publisher(NAME)
-    finder = platform.finder(platform.crm_connections())
+    connections = platform.crm_connections()
+    finder = platform.finder(connections)
     decisions = DecisionLog(
         platform.store.collection(DECISIONS), platform.clock, keep=settings.keep_decisions
     )
@@ -72,6 +73,7 @@ async def build(
     finally:
         await stop_listening()
         await finder.close()
+        await connections.close()
 
 
 ENTRY = Entry(

@@ -132,8 +132,9 @@ def configure(
     root = logging.getLogger()  # noqa: TID251  libraries log here; we only route them
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    for name in ("aiormq", "aio_pika"):
-        # Tracebacks of several lines for each lost connection, about which the bus says a line.
+    for name in ("aiormq", "aio_pika", "aiohttp.server"):
+        # Tracebacks of several lines for each lost connection, about which the bus says a line; and
+        # request lines that cannot be read, whole, with the codes of consents in them.
         logging.getLogger(name).setLevel(logging.CRITICAL)  # noqa: TID251  as above
 
 

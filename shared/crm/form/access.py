@@ -54,7 +54,6 @@ class Parameter(Strict):
         "allows in CALLMESH_NET_ALLOW, and names in CALLMESH_NET_PLAIN.",
     )
 
-
     @field_validator("pattern")
     @classmethod
     def pattern_is_one(cls, pattern: str | None) -> str | None:

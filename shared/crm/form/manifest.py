@@ -98,7 +98,8 @@ class Manifest(Strict):
     credentials: tuple[Credential, ...] = Field(default=(), max_length=20)
     auth: Auth = Auth()
     headers: dict[HeaderName, Text] = Field(
-        default_factory=dict, description="On every request but those of `auth` and of `follow_ups`."
+        default_factory=dict,
+        description="On every request but those of `auth` and of `follow_ups`.",
     )
     limits: Limits = Limits()
     outcome: Outcome = Outcome()

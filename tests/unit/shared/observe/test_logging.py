@@ -390,3 +390,10 @@ def test_the_console_shows_the_same_without_the_secrets(opened: Opened) -> None:
     assert "seen" in stream.getvalue()
     assert "hunter2" not in stream.getvalue()
     assert "447700900123" not in stream.getvalue()
+
+
+def test_a_request_line_that_cannot_be_read_is_not_shown(opened: Opened) -> None:
+    """The server's library logs it whole, and a consent's code may be in it."""
+    stream = opened()
+    logging.getLogger("aiohttp.server").error("bad line: GET /v1/oauth/callback?code=c0de")  # noqa: TID251  a library's
+    assert "c0de" not in stream.getvalue()
