@@ -50,7 +50,6 @@ class Finding:
 def lint(manifest: Manifest) -> list[Finding]:
     """In the order of the form."""
     return [
-        *_patterns(manifest),
         *_unused(manifest),
         *_searches(manifest),
         *_contacts(manifest),
@@ -78,14 +77,6 @@ def _names(texts: Iterable[str]) -> set[str]:
 
 def _used_by(request: Request) -> set[str]:
     return _names(text for _, text in request.texts(""))
-
-
-def _patterns(manifest: Manifest) -> Iterator[Finding]:
-    for place, parameter in enumerate(manifest.parameters):
-        try:
-            re.compile(parameter.pattern or "")
-        except re.error as error:
-            yield _error(f"parameters.{place}.pattern", f"no regular expression: {error}")
 
 
 def _unused(manifest: Manifest) -> Iterator[Finding]:

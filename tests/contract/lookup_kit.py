@@ -35,6 +35,7 @@ from shared.sqlite import SqliteFile
 from shared.storage.mongo import MongoStore
 from shared.storage.port import DocumentStore
 from shared.storage.sqlite import SqliteStore
+from shared.testing.patience import Patient
 
 SOON = timedelta(seconds=5)
 FRESH, STALE, UNKNOWN = timedelta(minutes=10), timedelta(hours=24), timedelta(minutes=1)
@@ -139,6 +140,7 @@ class PaperConnections(CrmConnections):
             metrics=Metrics(),
         )
         self._crm = crm
+        self.glance = Patient(clock)
 
     def connector(self, account: Account) -> TemplateConnector:
         return self._crm  # type: ignore[return-value]  # keeps the port's promises

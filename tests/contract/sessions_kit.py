@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,7 +16,6 @@ from yarl import URL
 
 from shared.clock import Clock
 from shared.crm.form.access import Auth
-from shared.crm.glance import Glance
 from shared.crm.rendering import Scope
 from shared.crm.sessions.consent import CONSENTS, Connected
 from shared.crm.sessions.keeper import SESSIONS, Session, SessionDocument, SessionKeeper
@@ -31,6 +30,7 @@ from shared.sqlite import SqliteFile
 from shared.storage.mongo import MongoStore
 from shared.storage.port import Collection, DocumentStore, Find, Page
 from shared.storage.sqlite import SqliteStore
+from shared.testing.patience import Patient
 
 T = TypeVar("T")
 
@@ -41,16 +41,6 @@ OAUTH: dict[str, Any] = {
     "token_url": "{{.url}}/oauth/v2/token",
     "take": {"api_base": "api_domain"},
 }
-
-
-class Patient(Glance):
-    """However slow the machine is, the store is there; a store that is away is away at once."""
-
-    async def at(self, work: Coroutine[Any, Any, T]) -> T | None:
-        try:
-            return await work
-        except Unavailable:
-            return None
 
 
 class Sessions(Collection[SessionDocument]):
