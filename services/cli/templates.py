@@ -15,10 +15,6 @@ from services.cli.catalogue import abilities
 from services.cli.console import out, read_environment
 from services.cli.trying import try_out
 from shared.crm.form.manifest import Manifest
-from shared.crm.importing.report import Imported, to_yaml
-from shared.crm.importing.threecx.importer import import_threecx
-from shared.crm.importing.yeastar.export import export_yeastar
-from shared.crm.importing.yeastar.importer import import_yeastar
 from shared.crm.lint import Level, lint
 from shared.crm.registry import Templates, read_file, read_text
 from shared.errors import BadSetting
@@ -148,12 +144,17 @@ def import_file(
     ] = None,
 ) -> None:
     """Turn a Yeastar or 3CX template into ours, and say what was taken, changed and left."""
+    # Not at the top: every process of the mesh would pay for it at its start.
+    from shared.crm.importing.report import to_yaml
+    from shared.crm.importing.threecx.importer import import_threecx
+    from shared.crm.importing.yeastar.importer import import_yeastar
+
     try:
         text = file.read_bytes()
     except OSError as error:
         raise BadSetting(f"{file}: cannot be read: {error.strerror}") from None
     threecx = vendor is Vendor.THREECX or (vendor is None and b"<Crm" in text[:5000])
-    made: Imported = (import_threecx if threecx else import_yeastar)(text, name=name)
+    made = (import_threecx if threecx else import_yeastar)(text, name=name)
     _written(to_yaml(made.template), output)
     for note in made.notes:
         out.print(_MARKS[note.level], end=" ")
@@ -169,6 +170,8 @@ def export(
     ] = None,
 ) -> None:
     """Write a template as Yeastar XML, and say what that form cannot hold."""
+    from shared.crm.importing.yeastar.export import export_yeastar  # as above
+
     text, notes = export_yeastar(named(name))
     _written(text, output)
     for note in notes:
