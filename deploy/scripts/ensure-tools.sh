@@ -32,7 +32,7 @@ case $1 in
     ;;
   npm)
     command -v npm >/dev/null && exit 0
-    install npm "brings AsyncAPI's official schema, for one test"
+    install npm "brings AsyncAPI's schema and the stand-ins for CRMs, for tests"
     ;;
   *)
     echo "ensure-tools.sh: rabbitmq or npm" >&2

@@ -33,7 +33,7 @@ from shared.contracts.journal import CallJournaled, JournalFailed
 from shared.contracts.routing import CallRouted
 from shared.crm.finder import Finder
 from shared.errors import Unavailable
-from shared.phone import parse
+from shared.site.accounts import keys_of
 from shared.site.book import SiteBook
 
 log = structlog.get_logger(__name__)
@@ -90,11 +90,10 @@ async def take_event(deps: Deps, message: Message[Any]) -> None:
 async def forget_contact_here(deps: Deps, message: Message[ContactChanged]) -> None:
     """In the memory of every replica; ``lookup`` clears the store."""
     site, change = deps.site.site(message.tenant), message.body
-    numbers = [parse(number, site.region if site else None) for number in change.numbers]
     deps.finder.forget_here(
         message.tenant,
         connection=change.connection,
-        numbers=[number.key for number in numbers if not number.withheld],
+        numbers=keys_of(change.numbers, site),
         contact_id=change.contact_id,
     )
 

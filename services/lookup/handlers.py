@@ -44,7 +44,7 @@ from shared.crm.finder import Finder
 from shared.crm.users import UserBook, matched, unmatched
 from shared.errors import MeshError, NotFound, PermanentError, Unavailable
 from shared.phone import parse
-from shared.site.accounts import account_of, question_about, seats_of
+from shared.site.accounts import account_of, keys_of, question_about, seats_of
 from shared.site.book import SiteBook
 from shared.site.models import CrmConnection, Site
 
@@ -108,7 +108,7 @@ async def forget_contact(deps: Deps, message: Message[ContactChanged]) -> None:
     await deps.finder.forget(
         message.tenant,
         connection=change.connection,
-        numbers=_keys(_site(deps, message.tenant), change),
+        numbers=keys_of(change.numbers, _site(deps, message.tenant)),
         contact_id=change.contact_id,
     )
 
@@ -120,7 +120,7 @@ async def forget_contact_here(deps: Deps, message: Message[ContactChanged]) -> N
     deps.finder.forget_here(
         message.tenant,
         connection=change.connection,
-        numbers=_keys(deps.site.site(message.tenant), change),
+        numbers=keys_of(change.numbers, deps.site.site(message.tenant)),
         contact_id=change.contact_id,
     )
 
@@ -325,9 +325,3 @@ def _connection(deps: Deps, tenant: str, name: str) -> tuple[Site, CrmConnection
     if site is None or crm is None:
         raise NotFound(f"there is no CRM connection {name}")
     return site, crm
-
-
-def _keys(site: Site | None, change: ContactChanged) -> list[str]:
-    """Without what is no number; where none is left, none was told."""
-    found = [parse(number, site.region if site else None) for number in change.numbers]
-    return [number.key for number in found if not number.withheld]

@@ -10,7 +10,7 @@ from shared.contracts.contacts import ContactChanged
 from shared.contracts.envelope import Message
 from shared.contracts.routing import DecideRoute, RouteDecision
 from shared.crm.finder import Finder
-from shared.phone import parse
+from shared.site.accounts import keys_of
 from shared.site.book import SiteBook
 
 
@@ -33,10 +33,9 @@ async def decide_route(deps: Deps, message: Message[DecideRoute]) -> RouteDecisi
 async def forget_contact_here(deps: Deps, message: Message[ContactChanged]) -> None:
     """In the memory of every replica; ``lookup`` clears the store."""
     site, change = deps.site.site(message.tenant), message.body
-    numbers = [parse(number, site.region if site else None) for number in change.numbers]
     deps.finder.forget_here(
         message.tenant,
         connection=change.connection,
-        numbers=[number.key for number in numbers if not number.withheld],
+        numbers=keys_of(change.numbers, site),
         contact_id=change.contact_id,
     )

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from shared.crm.connections import Account
 from shared.crm.finder import Question
 from shared.crm.port import Priority
 from shared.crm.users import Seat
 from shared.phone import parse
 from shared.site.models import Agent, CrmConnection, Site
+
+
+def keys_of(numbers: Iterable[str], site: Site | None) -> list[str]:
+    """What caches know *numbers* by. What is no number is left out: where none is left, none was told."""
+    found = (parse(number, site.region if site else None) for number in numbers)
+    return [number.key for number in found if not number.withheld]
 
 
 def account_of(site: Site, crm: CrmConnection) -> Account:
