@@ -18,6 +18,7 @@ def abilities(manifest: Manifest) -> Sequence[str]:
             ("users", manifest.users),
             ("create", creates),
             ("journal", manifest.journal),
+            ("update", manifest.journal and manifest.journal.update),
             ("hook", changes and changes.hook),
             ("poll", changes and changes.poll),
         )

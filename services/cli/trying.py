@@ -3,50 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
 
+from services.cli.attempts import Attempts, Trial
 from services.cli.console import looking, out, run_async
-from shared.contracts.calls import Direction, Disposition
-from shared.contracts.contacts import ContactCard
 from shared.crm.bodies import read_body
 from shared.crm.connections import Account, CrmConnections
-from shared.crm.engine.connector import TemplateConnector
 from shared.crm.form.manifest import Event, Manifest
 from shared.crm.language.functions import plain_text
 from shared.crm.language.paths import at_path
 from shared.crm.masking import Mask, basic_forms, printable
-from shared.crm.port import JournalEntry, NewContact
 from shared.crm.registry import Templates, check_credentials, read_file
 from shared.crm.rendering import Scope
 from shared.errors import BadSetting, ContractError, MeshError, NotFound
-from shared.ids import new_id, reference
+from shared.ids import new_id
 from shared.net.client import Exchange
-from shared.phone import parse
 from shared.runtime.service import Platform
 from shared.site.accounts import account_of
 
-_WITHIN = timedelta(seconds=30)
-_SHOWN_USERS = 20
 #: Of a connection that is there for this command only.
 _TRIAL = "trial"
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """What is to be tried; *write*: contacts and entries are really made."""
-
-    number: str
-    modules: tuple[str, ...]
-    fields: tuple[str, ...]
-    write: bool
 
 
 def try_out(  # noqa: PLR0917  options of a command
@@ -66,7 +48,7 @@ def try_out(  # noqa: PLR0917  options of a command
         bool, typer.Option("--write", help="Also make a contact and log a call, for real.")
     ] = False,
 ) -> None:
-    """Try a template against a real CRM: check, users, search; with --write create and journal.
+    """Try a template against a real CRM: check, users, search; with --write create, journal and update.
 
     Shows each request and answer with its time, and what was read out of it. Secrets are masked.
     """
@@ -142,7 +124,7 @@ async def _try(
     signing_in = platform.http.watched(lambda exchange: shown(made.noted(exchange)))
     connector = connections.open(account, http=http, auth_http=signing_in)
     well = True
-    for title, attempt in _attempts(connector, trial, account.region, platform):
+    for title, attempt in Attempts(connector, trial, account.region, platform.clock).all():
         out.print(f"\n[bold]{title}[/]")
         try:
             for line in await attempt():
@@ -195,78 +177,6 @@ def _secrets(values: Iterable[Any]) -> set[str]:
     return {text for text in texts if not text.startswith(("http://", "https://"))}
 
 
-def _attempts(
-    connector: TemplateConnector, trial: Trial, region: str | None, platform: Platform
-) -> list[tuple[str, Callable[[], Awaitable[Sequence[str]]]]]:
-    number = parse(trial.number, region)
-    met: list[ContactCard] = []
-
-    async def check() -> Sequence[str]:
-        await connector.check()
-        return ["the credentials are good"]
-
-    async def users() -> Sequence[str]:
-        found = await connector.list_users(within=_WITHIN)
-        lines = [_line(user) for user in found[:_SHOWN_USERS]]
-        return [f"{len(found)} active users", *lines]
-
-    async def search() -> Sequence[str]:
-        answers = await connector.search(
-            number, modules=trial.modules, fields=trial.fields, card=True, within=_WITHIN
-        )
-        met.extend(card for answer in answers for card in answer.contacts)
-        refused = [f"{a.module}: refused: {a.refused}" for a in answers if a.refused]
-        return [*refused, *(_line(card) for card in met)] or ["nobody has this number"]
-
-    async def create() -> Sequence[str]:
-        module = next(
-            (name for name in connector.manifest.contacts if connector.can_create(name)), ""
-        )
-        new = NewContact(module=module, number=number, display_name="callmesh test")
-        card = await connector.create_contact(new, within=_WITHIN)
-        met.append(card)
-        return [_line(card)]
-
-    async def journal() -> Sequence[str]:
-        now = platform.clock.now()
-        entry = JournalEntry(
-            reference=reference(str(new_id())),
-            direction=Direction.INBOUND,
-            disposition=Disposition.ANSWERED,
-            started_at=now - timedelta(seconds=75),
-            ended_at=now,
-            talk_time=timedelta(seconds=60),
-            wait_time=timedelta(seconds=15),
-            number=number.key,
-            dialled=None,
-            extension=None,
-            agent_name="callmesh test",
-            owner_id=None,
-            contact=met[0] if met else None,
-            recording=None,
-        )
-        entry_id = await connector.write_entry(entry, within=_WITHIN)
-        await platform.clock.sleep(connector.settle)
-        again = await connector.find_entry(entry, within=_WITHIN)
-        said = (
-            "found again"
-            if again == entry_id
-            else "NOT found again: after a lost answer it is written twice"
-        )
-        known = connector.manifest.journal is not None and connector.manifest.journal.find is None
-        return [f"entry {entry_id}, {'made once by the CRM itself' if known else said}"]
-
-    attempts: list[tuple[str, Callable[[], Awaitable[Sequence[str]]]]] = [("check", check)]
-    if connector.manifest.users is not None:
-        attempts.append(("users", users))
-    attempts.append((f"search {trial.number}", search))
-    if trial.write and any(connector.can_create(name) for name in connector.manifest.contacts):
-        attempts.append(("create", create))
-    if trial.write and connector.manifest.journal is not None:
-        attempts.append(("journal", journal))
-    return attempts
-
-
 def _show(exchange: Exchange, mask: Mask) -> None:
     milliseconds = exchange.took.total_seconds() * 1000
     out.print(f"  → {exchange.method} {mask.address(str(exchange.url))}", markup=False)
@@ -284,11 +194,6 @@ def _show(exchange: Exchange, mask: Mask) -> None:
 
 def _indented(text: str) -> str:
     return "\n".join(f"      {line}" for line in text.splitlines())
-
-
-def _line(model: BaseModel) -> str:
-    shown = model.model_dump(exclude_none=True, exclude_defaults=True, mode="json")
-    return ", ".join(f"{name} {value}" for name, value in shown.items())
 
 
 def _pairs(texts: list[str] | None) -> dict[str, str]:

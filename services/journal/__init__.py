@@ -1,8 +1,8 @@
 """
-journal: what became of a call, once, in the CRM.
+journal: what became of a call, once, in the CRM; what becomes known later changes that entry.
 
 Consumes all call events (CallStarted, CallQueued, CallRinging, CallAnswered, CallHeld,
-CallResumed, CallTransferred, LegEnded, CallEnded, RecordingReady), CallRouted, ContactResolved,
+CallResumed, CallTransferred, LegEnded, CallEnded, RecordingReady), PbxResynced, CallRouted, ContactResolved,
 ContactUnknown, and its own CallJournaled and JournalFailed; of ContactChanged live copies, for
 what it has in memory; answers FetchCall and ListCalls.
 Publishes CallJournaled, JournalFailed, and CallEnded of calls whose end nobody told.

@@ -43,7 +43,14 @@ async def build(platform: Platform) -> AsyncIterator[Service]:
             settings=settings,
         )
     )
-    deps = Deps(calls=calls, entries=entries, finder=finder, site=platform.site, wake=writer.wake)
+    deps = Deps(
+        calls=calls,
+        entries=entries,
+        finder=finder,
+        site=platform.site,
+        publisher=publisher,
+        wake=writer.wake,
+    )
     ending = partial(end_silent_calls, calls, publisher, platform.clock)
     try:
         yield Service(name=NAME, subscriptions=router.bind(deps), tasks=(writer.run, ending))

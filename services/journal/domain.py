@@ -7,6 +7,8 @@ depends on how they arrived.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -35,10 +37,12 @@ from shared.contracts.calls import (
 from shared.contracts.contacts import ContactResolved, ContactUnknown
 from shared.contracts.envelope import Event
 from shared.contracts.journal import CallJournaled, JournalFailed
-from shared.contracts.routing import CallRouted
+from shared.contracts.routing import CallRouted, DestinationKind
 from shared.site.models import CrmConnection, Site
 
 NOTHING = timedelta(0)
+#: Places that are one agent's.
+_SOMEBODYS = frozenset({DestinationKind.EXTENSION, DestinationKind.VOICEMAIL})
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +117,7 @@ class _State:
             case LegEnded():
                 self._leg_ended(body, at)
             case CallEnded():
-                self.ended = body
-                self.found["ended_at"] = at
+                self._ended(body, at)
             case _:
                 self._beside(body, at)
 
@@ -129,6 +132,7 @@ class _State:
         return CallRecord(
             **found,
             hangup_by=self.ended.hangup_by if self.ended else None,
+            end_known=self.ended.known if self.ended else None,
             disposition=disposition,
             wait_time=self._waited(disposition, legs),
             hold_time=self.held,
@@ -184,6 +188,15 @@ class _State:
         if leg.get("outcome") is not LegOutcome.ANSWERED:
             leg["outcome"] = body.outcome
 
+    def _ended(self, body: CallEnded, at: datetime) -> None:
+        """The better known end holds; what it does not say, the other may."""
+        known = self.ended
+        if known is None or body.known.rank <= known.known.rank:
+            self.ended = _filled(body, known)
+            self.found["ended_at"] = at
+        else:
+            self.ended = _filled(known, body)
+
     def _beside(self, body: Event, at: datetime) -> None:
         """What other services found out about the call."""
         match body:
@@ -198,8 +211,12 @@ class _State:
             case ContactUnknown():
                 self.found.setdefault("contact_known", False)
             case CallJournaled():
+                before = self.entries.get(body.connection)
                 self.entries[body.connection] = EntryRecord(
-                    connection=body.connection, state=EntryState.SENT, entry_id=body.entry_id
+                    connection=body.connection,
+                    state=EntryState.SENT,
+                    entry_id=body.entry_id,
+                    updates=(before.updates if before else 0) + body.updated,
                 )
             case JournalFailed():
                 self.entries.setdefault(
@@ -255,8 +272,17 @@ class _State:
         return max(ended_at - answered_at - self.held, NOTHING)
 
 
+def _filled(better: CallEnded, other: CallEnded | None) -> CallEnded:
+    said = ("disposition", "talk_time", "hangup_by", "cause")
+    missing = [name for name in said if getattr(better, name) is None]
+    return better.model_copy(update={name: getattr(other, name, None) for name in missing})
+
+
 def agent_of(record: CallRecord) -> str | None:
-    """Whose call it was: who answered last, else the agent that called, else who was rung first."""
+    """
+    Whose call it was: who answered last, else the agent that called, else who was rung first, else
+    whose phone or voicemail it was sent to, though that did not ring.
+    """
     ours = [leg for leg in record.legs if leg.callee.extension]
     answered = [leg for leg in ours if leg.answered_at is not None]
     if record.direction is not Direction.INBOUND and record.caller and record.caller.extension:
@@ -264,7 +290,36 @@ def agent_of(record: CallRecord) -> str | None:
     if answered:
         return max(answered, key=lambda leg: (leg.answered_at, leg.leg_id)).callee.extension
     rung = [leg for leg in ours if leg.rang_at is not None] or ours
-    return rung[0].callee.extension if rung else None
+    if rung:
+        return rung[0].callee.extension
+    place = record.route.destination if record.route else None
+    return place.target if place is not None and place.kind in _SOMEBODYS else None
+
+
+def shown_in_entries(record: CallRecord) -> str:
+    """
+    Changes when something changes that an entry may say of the call, and only then; the rest of an
+    entry is the CRM's and the site's.
+    """
+    contact = record.contact
+    said = (
+        record.direction,
+        record.disposition,
+        record.started_at,
+        record.ended_at,
+        record.talk_time,
+        record.wait_time,
+        record.outside_number,
+        record.dialled,
+        record.queue,
+        record.pbx,
+        agent_of(record),
+        record.recordings[:1],
+        (contact.connection, contact.module, contact.contact_id) if contact else None,
+        record.chosen_by,
+    )
+    text = json.dumps(said, default=str)
+    return hashlib.blake2s(text.encode(), digest_size=8).hexdigest()
 
 
 def is_to_be_journaled(record: CallRecord, crm: CrmConnection) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import structlog
 
-from services.journal.domain import wanted_entries
+from services.journal.domain import shown_in_entries, wanted_entries
 from services.journal.store import CallLog, EntryBook
+from shared.bus.port import Publisher
 from shared.bus.router import Router
 from shared.contracts.calls import (
     CallAnswered,
@@ -22,9 +24,11 @@ from shared.contracts.calls import (
     CallRinging,
     CallStarted,
     CallTransferred,
+    EndKnown,
     FetchCall,
     LegEnded,
     ListCalls,
+    PbxResynced,
     RecordingReady,
 )
 from shared.contracts.contacts import ContactChanged, ContactResolved, ContactUnknown
@@ -38,6 +42,9 @@ from shared.site.book import SiteBook
 
 log = structlog.get_logger(__name__)
 
+#: What was told of a call since then may be on its way still, and the call itself go on.
+_SURELY = timedelta(seconds=10)
+
 
 @dataclass(frozen=True, slots=True)
 class Deps:
@@ -45,6 +52,7 @@ class Deps:
     entries: EntryBook
     finder: Finder
     site: SiteBook
+    publisher: Publisher
     #: Tells the writer that there is work.
     wake: Callable[[], None]
 
@@ -84,6 +92,36 @@ async def take_event(deps: Deps, message: Message[Any]) -> None:
         ):
             log.info("entry_wanted", call_id=record.call_id, connection=crm.name)
             deps.wake()
+        elif await deps.entries.call_changed(
+            record.call_id,
+            crm.name,
+            shown=shown_in_entries(record),
+            after=crm.journal.after,
+        ):
+            log.info("entry_update_wanted", call_id=record.call_id, connection=crm.name)
+            deps.wake()
+
+
+@router.on(PbxResynced)
+async def end_calls_gone(deps: Deps, message: Message[PbxResynced]) -> None:
+    """
+    Calls that the PBX no longer has ended while nobody read it: at the earliest when it was last
+    heard. The same end told twice is one message; a better word on it holds.
+    """
+    said = message.body
+    async for call in deps.calls.open_at(
+        message.tenant, said.pbx, before=message.occurred_at - _SURELY
+    ):
+        if call.record.pbx_call_id is None or call.record.pbx_call_id in said.live:
+            continue
+        last_heard_at = max(event.at for event in call.events)
+        log.info("call_ended_in_gap", call_id=call.key)
+        await deps.publisher.publish(
+            CallEnded(call_id=call.key, pbx=said.pbx, known=EndKnown.RESYNC),
+            tenant=message.tenant,
+            key=f"{call.key}/gone",
+            at=max(last_heard_at, said.heard_until),
+        )
 
 
 @router.on(ContactChanged, live=True)

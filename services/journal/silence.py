@@ -12,7 +12,7 @@ import structlog
 from services.journal.store import CallLog
 from shared.bus.port import Publisher
 from shared.clock import Clock
-from shared.contracts.calls import CallEnded
+from shared.contracts.calls import CallEnded, EndKnown
 from shared.errors import TransientError
 
 log = structlog.get_logger(__name__)
@@ -31,7 +31,7 @@ async def end_silent_calls(calls: CallLog, publisher: Publisher, clock: Clock) -
                 if call.record.pbx is not None:
                     log.warning("call_ended_unseen", tenant=call.tenant, call_id=call.key)
                     await publisher.publish(
-                        CallEnded(call_id=call.key, pbx=call.record.pbx),
+                        CallEnded(call_id=call.key, pbx=call.record.pbx, known=EndKnown.SILENCE),
                         tenant=call.tenant,
                         key=f"{call.key}/unseen",
                         at=last_heard_at,

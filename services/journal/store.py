@@ -1,9 +1,8 @@
-"""What journal remembers: calls with their events, and one entry per call and CRM."""
+"""What journal remembers: calls with their events; and, see entries, one entry per call and CRM."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,6 +10,7 @@ import structlog
 from pydantic import BaseModel, JsonValue
 
 from services.journal.domain import Seen, fold
+from services.journal.entries import ENTRIES, EntryBook, EntryDocument
 from services.journal.turns import Turns
 from shared.clock import Clock
 from shared.contracts.calls import (
@@ -20,15 +20,11 @@ from shared.contracts.calls import (
     CallRecord,
     CallResumed,
     CallRinging,
-    EntryRecord,
-    EntryState,
     LegEnded,
     ListCalls,
 )
 from shared.contracts.envelope import REGISTRY, Event, Message
-from shared.crm.port import JournalEntry
 from shared.errors import Conflict, Forbidden, NotFound, Unavailable
-from shared.ids import Name
 from shared.moments import Instant
 from shared.storage.port import (
     Collection,
@@ -39,6 +35,8 @@ from shared.storage.port import (
     change,
     every,
 )
+
+__all__ = ["CALLS", "ENTRIES", "CallLog", "EntryBook", "EntryDocument"]
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +70,11 @@ class CallDocument(Document):
 CALLS: CollectionSpec[CallDocument] = CollectionSpec(
     name="journal.calls",
     model=CallDocument,
-    indexes=(Index(fields=("tenant", "started_at")), Index(fields=("silent_at",))),
+    indexes=(
+        Index(fields=("tenant", "started_at")),
+        Index(fields=("silent_at",)),
+        Index(fields=("tenant", "record.pbx", "silent_at")),
+    ),
 )
 
 
@@ -144,6 +146,19 @@ class CallLog:
         async for document in every(self._calls, Find(until={"silent_at": self._clock.now()})):
             yield document
 
+    async def open_at(
+        self, tenant: str, pbx: str, *, before: datetime
+    ) -> AsyncIterator[CallDocument]:
+        """Calls of that PBX that have not ended, and of which nothing was heard since *before*."""
+        goes_on = Find(
+            equals={"tenant": tenant, "record.pbx": pbx},
+            since={"silent_at": self._clock.now()},
+            order_by="silent_at",
+        )
+        async for document in every(self._calls, goes_on):
+            if max(event.at for event in document.events) < before:
+                yield document
+
     async def list(self, tenant: str, asked: ListCalls) -> CallPage:
         page = await self._calls.page(
             Find(
@@ -160,101 +175,6 @@ class CallLog:
             calls=tuple(document.record for document in page.documents),
             next_cursor=page.next_cursor,
         )
-
-
-class EntryDocument(Document):
-    """
-    ``key`` is ``call/connection``. ``due_at`` says when somebody must look at it next: to try,
-    to find out what became of a try whose replica died, to tell the mesh. None: all is done.
-    ``content`` is what was sent: a try that may have come through is looked for, and repeated, as
-    it was, whatever is known of the call by then.
-    """
-
-    call_id: str
-    connection: Name
-    wanted_at: Instant
-    content: JournalEntry | None = None
-    state: EntryState = EntryState.DUE
-    due_at: Instant | None
-    attempts: int = 0
-    maybe_sent: bool = False
-    entry_id: str | None = None
-    found: bool = False
-    contact_id: str | None = None
-    reason: str | None = None
-
-    def record(self) -> EntryRecord:
-        return EntryRecord(
-            connection=self.connection,
-            state=self.state,
-            entry_id=self.entry_id,
-            attempts=self.attempts,
-            reason=self.reason,
-        )
-
-
-ENTRIES: CollectionSpec[EntryDocument] = CollectionSpec(
-    name="journal.entries",
-    model=EntryDocument,
-    indexes=(Index(fields=("due_at",)), Index(fields=("state", "wanted_at"))),
-)
-
-
-class EntryBook:
-    def __init__(self, entries: Collection[EntryDocument], clock: Clock) -> None:
-        self._entries = entries
-        self._clock = clock
-
-    async def want(self, tenant: str, call_id: str, connection: str, *, after: timedelta) -> bool:
-        """Whether it is new."""
-        now = self._clock.now()
-        try:
-            await self._entries.add(
-                EntryDocument(
-                    key=f"{call_id}/{connection}",
-                    tenant=tenant,
-                    call_id=call_id,
-                    connection=connection,
-                    wanted_at=now,
-                    due_at=now + after,
-                )
-            )
-        except Conflict:
-            return False
-        return True
-
-    async def due(self) -> AsyncIterator[EntryDocument]:
-        """What somebody must look at now, longest waiting first."""
-        now = self._clock.now() + timedelta(milliseconds=1)
-        async for entry in every(self._entries, Find(until={"due_at": now}, order_by="due_at")):
-            yield entry
-
-    async def next_due(self, *, after: datetime) -> datetime | None:
-        """When the next one is due that is not due yet; None: there is none."""
-        page = await self._entries.page(Find(since={"due_at": after}, order_by="due_at", limit=1))
-        return page.documents[0].due_at if page.documents else None
-
-    async def in_state(self, state: EntryState) -> AsyncIterator[EntryDocument]:
-        """Oldest first."""
-        find = Find(equals={"state": state.value}, order_by="wanted_at")
-        async for entry in every(self._entries, find):
-            yield entry
-
-    async def retry(self, failed: EntryDocument) -> None:
-        """Send it after all, with all the time of a new one. Raises: Conflict."""
-        now = self._clock.now()
-        await self.move(failed, state=EntryState.DUE, wanted_at=now, due_at=now)
-
-    async def of_call(self, call_id: str, connections: Iterable[str]) -> list[EntryDocument]:
-        found = []
-        for name in connections:
-            with suppress(NotFound):
-                found.append(await self._entries.get(f"{call_id}/{name}"))
-        return found
-
-    async def move(self, entry: EntryDocument, **changes: Any) -> EntryDocument:
-        """Raises: Conflict when another replica was faster."""
-        return await self._entries.replace(entry.model_copy(update=changes))
 
 
 def _bound(body: Event) -> int:

@@ -3,7 +3,8 @@ Entries on their way into CRMs: one per call and CRM, whatever fails or dies in 
 
 An entry is claimed by compare-and-set, with a lease that is longer than a try may take. A try that
 ended without an answer, or whose replica died, *may* have come through: before the next one the
-CRM is asked, when its search has had the time to see it.
+CRM is asked, when its search has had the time to see it. What becomes known of the call after that
+changes the entry that is there (:mod:`services.journal.updates`).
 """
 
 from __future__ import annotations
@@ -15,23 +16,15 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from services.journal.domain import agent_of
-from services.journal.settings import JournalSettings
-from services.journal.store import CallLog, EntryBook, EntryDocument
-from shared.bus.port import Publisher
-from shared.clock import Clock
-from shared.contracts.calls import CallRecord, Direction, Disposition, EntryState
-from shared.contracts.contacts import ContactCard
+from services.journal.contents import Content, Contents
+from services.journal.store import EntryDocument
+from services.journal.tools import Tools
+from services.journal.updates import Updates
+from shared.contracts.calls import EntryState
 from shared.contracts.journal import CallJournaled, JournalFailed
-from shared.crm.candidates import Choose, chosen
-from shared.crm.connections import CrmConnections
-from shared.crm.finder import Finder
-from shared.crm.language.text import compile_text
-from shared.crm.port import JournalEntry, JournalsCalls, Priority
-from shared.crm.users import UserBook
+from shared.crm.port import JournalEntry, JournalsCalls
 from shared.errors import (
     Conflict,
-    ContractError,
     MeshError,
     NeedsReconnect,
     NotFound,
@@ -41,36 +34,17 @@ from shared.errors import (
     TransientError,
     Unavailable,
 )
-from shared.ids import reference
-from shared.observe.metrics import Metrics
-from shared.phone import parse
-from shared.site.accounts import account_of, question_about, seat_of
-from shared.site.book import SiteBook
-from shared.site.models import CrmConnection, JournalPolicy, Site
+from shared.site.accounts import account_of
+
+__all__ = ["EntryWriter", "Tools"]
 
 log = structlog.get_logger(__name__)
 
 #: How often the store is looked at for what other replicas left.
 _LOOK = timedelta(seconds=1)
 _SHORTEST = timedelta(milliseconds=2)
-#: By how much a claim outlasts the longest try: time to write down what became of it.
-_SPARE = timedelta(seconds=5)
 #: Due entries that one look goes through to find some whose connection has a place free.
 _LOOKED_THROUGH = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    calls: CallLog
-    entries: EntryBook
-    site: SiteBook
-    connections: CrmConnections
-    finder: Finder
-    publisher: Publisher
-    clock: Clock
-    metrics: Metrics
-    settings: JournalSettings
-    users: UserBook
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +59,8 @@ class _Sent:
 class EntryWriter:
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
+        self._contents = Contents(tools)
+        self._updates = Updates(tools, self._contents)
         self._wake = asyncio.Event()
         #: By the entry's key: whose place it takes, and the task.
         self._in_hand: dict[str, tuple[tuple[str, str], asyncio.Task[None]]] = {}
@@ -166,21 +142,40 @@ class EntryWriter:
 
     async def _go_on_with(self, entry: EntryDocument) -> None:
         match entry.state:
-            case EntryState.SENT | EntryState.FAILED:
-                await self._tell(entry)
+            case EntryState.SENT:
+                await self._go_on_with_sent(entry)
+            case EntryState.FAILED:
+                await self._tell_failed(entry)
             case EntryState.SENDING:
                 # Its replica died, or lost the store, in the middle.
                 await self._put_off(entry, Unavailable("the try was broken off"), maybe_sent=True)
             case EntryState.DUE:
-                await self._tell(await self._try(entry))
+                tried = await self._try(entry)
+                if tried.state is not EntryState.DUE:
+                    await self._go_on_with(tried)
+
+    async def _go_on_with_sent(self, entry: EntryDocument) -> None:
+        """
+        Tell the mesh, change what is to be changed, then note that all is done: after a crash in
+        between it is told, and changed, again.
+        """
+        await self._tell_sent(entry)
+        if entry.update_due:
+            entry = await self._updates.make(entry)
+            if entry.update_due:
+                return
+            await self._tell_sent(entry)
+        await self._updates.look_again(entry)
 
     async def _try(self, entry: EntryDocument) -> EntryDocument:
         """The entry as it is afterwards. Raises only for store and bus."""
         try:
-            site, crm = self._where(entry)
+            site, crm = self._contents.where(entry)
             connector = self._tools.connections.connector(account_of(site, crm))
-            content = entry.content if entry.maybe_sent else None
-            content = content or await self._content(entry, site, crm)
+            if entry.maybe_sent and entry.content is not None:
+                content = Content(entry.content, entry.shown)
+            else:
+                content = await self._contents.of(entry, site, crm)
         except Conflict:
             raise
         except PermanentError as error:
@@ -189,8 +184,8 @@ class EntryWriter:
             return await self._put_off(entry, error, maybe_sent=entry.maybe_sent)
         claimed = await self._claim(entry, content)
         try:
-            async with asyncio.timeout(self._longest_try.total_seconds()):
-                sent = await self._send(claimed, connector, content)
+            async with asyncio.timeout(self._tools.longest_try.total_seconds()):
+                sent = await self._send(claimed, connector, content.said)
         except PermanentError as error:
             return await self._failed(claimed, error)
         except (Throttled, NeedsReconnect) as error:
@@ -199,8 +194,7 @@ class EntryWriter:
         except (TransientError, TimeoutError) as error:
             lost = error if isinstance(error, TransientError) else Unavailable("no answer in time")
             return await self._put_off(claimed, lost, maybe_sent=True)
-        outcome = "found" if sent.found else "sent"
-        self._tools.metrics.count("callmesh_journal_entries_total", outcome)
+        self._tools.count("found" if sent.found else "sent")
         log.info("entry_sent", entry_id=sent.entry_id, found=sent.found, attempts=claimed.attempts)
         return await self._tools.entries.move(
             claimed,
@@ -212,19 +206,15 @@ class EntryWriter:
             due_at=self._tools.clock.now(),
         )
 
-    @property
-    def _longest_try(self) -> timedelta:
-        """Looking for the entry, and writing it."""
-        return 2 * self._tools.settings.write_within
-
-    async def _claim(self, entry: EntryDocument, content: JournalEntry) -> EntryDocument:
+    async def _claim(self, entry: EntryDocument, content: Content) -> EntryDocument:
         """Ours until after the longest try."""
         return await self._tools.entries.move(
             entry,
             state=EntryState.SENDING,
             attempts=entry.attempts + 1,
-            content=content,
-            due_at=self._tools.clock.now() + self._longest_try + _SPARE,
+            content=content.said,
+            shown=content.shown,
+            due_at=self._tools.clock.now() + self._tools.lease,
         )
 
     async def _send(
@@ -249,14 +239,13 @@ class EntryWriter:
     async def _put_off(
         self, entry: EntryDocument, error: TransientError, *, maybe_sent: bool
     ) -> EntryDocument:
-        settings, now = self._tools.settings, self._tools.clock.now()
-        if now - entry.wanted_at >= settings.give_up_after:
+        now = self._tools.clock.now()
+        if now - entry.wanted_at >= self._tools.settings.give_up_after:
             return await self._failed(entry, error)
-        doubled = settings.retry_first * (1 << min(max(entry.attempts - 1, 0), 20))
-        wait = max(min(doubled, settings.retry_longest), error.retry_after or timedelta(0))
+        wait = self._tools.wait_after(entry.attempts, error)
         if maybe_sent:
             wait = max(wait, self._settle(entry))
-        self._tools.metrics.count("callmesh_journal_entries_total", "retried")
+        self._tools.count("retried")
         log.warning("entry_put_off", error=error.message, wait_s=wait.total_seconds())
         return await self._tools.entries.move(
             entry,
@@ -267,7 +256,7 @@ class EntryWriter:
         )
 
     async def _failed(self, entry: EntryDocument, error: MeshError) -> EntryDocument:
-        self._tools.metrics.count("callmesh_journal_entries_total", "failed")
+        self._tools.count("failed")
         log.error("entry_failed", error=error.message, attempts=entry.attempts)
         return await self._tools.entries.move(
             entry,
@@ -276,115 +265,40 @@ class EntryWriter:
             due_at=self._tools.clock.now(),
         )
 
-    async def _tell(self, entry: EntryDocument) -> None:
-        """Tell the mesh, then note that it knows: after a crash in between it is told again."""
-        if entry.state is EntryState.SENT and entry.entry_id is not None:
-            await self._tools.publisher.publish(
-                CallJournaled(
-                    call_id=entry.call_id,
-                    connection=entry.connection,
-                    entry_id=entry.entry_id,
-                    contact_id=entry.contact_id,
-                    found=entry.found,
-                ),
-                tenant=entry.tenant,
-                key=f"{entry.key}/sent",
-            )
-        elif entry.state is EntryState.FAILED:
-            await self._tools.publisher.publish(
-                JournalFailed(
-                    call_id=entry.call_id,
-                    connection=entry.connection,
-                    reason=entry.reason or "",
-                    attempts=entry.attempts,
-                ),
-                tenant=entry.tenant,
-                key=f"{entry.key}/failed/{entry.attempts}",
-            )
-        else:
+    async def _tell_sent(self, entry: EntryDocument) -> None:
+        """What the mesh does not know yet. The same told twice is one message."""
+        if entry.told or entry.entry_id is None:
             return
-        await self._tools.entries.move(entry, due_at=None)
+        updated = entry.updates > 0
+        await self._tools.publisher.publish(
+            CallJournaled(
+                call_id=entry.call_id,
+                connection=entry.connection,
+                entry_id=entry.entry_id,
+                contact_id=entry.contact_id,
+                found=entry.found and not updated,
+                updated=updated,
+            ),
+            tenant=entry.tenant,
+            key=f"{entry.key}/updated/{entry.updates}" if updated else f"{entry.key}/sent",
+        )
 
-    def _where(self, entry: EntryDocument) -> tuple[Site, CrmConnection]:
-        site = self._tools.site.site(entry.tenant)
-        crm = site.crm_named(entry.connection) if site else None
-        if site is None or crm is None:
-            raise NotFound(f"the CRM connection {entry.connection} is gone")
-        return site, crm
+    async def _tell_failed(self, entry: EntryDocument) -> None:
+        await self._tools.publisher.publish(
+            JournalFailed(
+                call_id=entry.call_id,
+                connection=entry.connection,
+                reason=entry.reason or "",
+                attempts=entry.attempts,
+            ),
+            tenant=entry.tenant,
+            key=f"{entry.key}/failed/{entry.attempts}",
+        )
+        await self._tools.entries.move(entry, due_at=None)
 
     def _settle(self, entry: EntryDocument) -> timedelta:
         try:
-            site, crm = self._where(entry)
+            site, crm = self._contents.where(entry)
         except NotFound:
             return timedelta(0)
         return self._tools.connections.connector(account_of(site, crm)).settle
-
-    async def _content(self, entry: EntryDocument, site: Site, crm: CrmConnection) -> JournalEntry:
-        record = await self._tools.calls.get(entry.tenant, entry.call_id)
-        extension = agent_of(record)
-        agent = site.agent_at(extension, record.pbx) if extension else None
-        if record.started_at is None or record.ended_at is None:
-            raise NotFound("the call has not ended")
-        owner_id = None
-        if agent is not None:
-            owner_id = await self._tools.users.owner_of(site.tenant, crm.name, seat_of(agent, crm))
-        return JournalEntry(
-            reference=reference(record.call_id),
-            direction=record.direction or Direction.INBOUND,
-            disposition=record.disposition or Disposition.FAILED,
-            started_at=record.started_at,
-            ended_at=record.ended_at,
-            talk_time=record.talk_time,
-            wait_time=record.wait_time,
-            number=parse(record.outside_number or "", site.region).key,
-            dialled=record.dialled,
-            extension=extension,
-            agent_name=agent.name if agent else None,
-            owner_id=owner_id,
-            contact=await self._contact(site, crm, record, owner_id),
-            recording=_recording(record, crm.journal),
-            queue=record.queue,
-            agent_email=agent.email if agent else None,
-            subject=crm.journal.subject,
-            description=crm.journal.description,
-        )
-
-    async def _contact(
-        self, site: Site, crm: CrmConnection, record: CallRecord, owner_id: str | None
-    ) -> ContactCard | None:
-        """
-        As this CRM knows the caller, of several the one of the connection's ``choose``; raises
-        where it could not be asked, rather than guess.
-        """
-        known = record.contact
-        if known is not None and known.connection != crm.name:
-            known = None
-        # Whose call it would be was not known when the call began; what a person says stands.
-        settled = (
-            crm.choose is not Choose.OWNER
-            or record.chosen_by is not None
-            or (known is not None and known.owner_id == owner_id)
-        )
-        number = record.outside_number
-        if (known and settled) or number is None or parse(number, site.region).withheld:
-            return known
-        question = question_about(number, site=site, crm=crm, priority=Priority.JOURNAL)
-        found = await self._tools.finder.find(question, within=self._tools.settings.write_within)
-        if not found.candidates:
-            return known
-        return chosen(found.candidates, crm.choose, owner_id=owner_id)
-
-
-def _recording(record: CallRecord, policy: JournalPolicy) -> str | None:
-    """As the PBX names it, or the address that the policy makes of that."""
-    if not record.recordings:
-        return None
-    name = record.recordings[0]
-    if policy.recording is None:
-        return name
-    variables = {"Recording": name, "CallId": record.call_id}
-    try:
-        return compile_text(policy.recording).text(variables) or None
-    except ContractError as error:
-        log.warning("recording_without_address", error=error.message)
-        return name

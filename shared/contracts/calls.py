@@ -111,6 +111,11 @@ class CallAnswered(CallEvent):
     leg_id: Text
     callee: Party
     own_phone: bool = False
+    caller: Party | None = Field(
+        default=None,
+        description="Who is there, where the phone did not ring for this call: one that was asked "
+        "in a call of its own, and then joined to this one.",
+    )
 
 
 @contract("calls.held", version=1)
@@ -154,6 +159,20 @@ class LegEnded(CallEvent):
 HangupBy = Literal["caller", "callee", "pbx"]
 
 
+class EndKnown(StrEnum):
+    """How an end is known, the best first: of several ends of a call the better one holds."""
+
+    SEEN = "seen"  # by who saw the call from its beginning
+    REPORT = "report"  # the PBX's own record of the call, asked or sent after it
+    JOINED = "joined"  # by who came to it when it was under way
+    RESYNC = "resync"  # it was gone when the connection to the PBX was back
+    SILENCE = "silence"  # nobody told; nothing was heard of it for too long
+
+    @property
+    def rank(self) -> int:
+        return list(EndKnown).index(self)
+
+
 @contract("calls.ended", version=1)
 class CallEnded(CallEvent):
     """The last leg of the call is gone."""
@@ -168,6 +187,26 @@ class CallEnded(CallEvent):
     )
     hangup_by: HangupBy | None = None
     cause: int | None = Field(default=None, description="ITU-T Q.850, where the PBX gives one.")
+    known: EndKnown = Field(
+        default=EndKnown.SEEN, description="How the end is known: `seen`, or reconciled later."
+    )
+
+
+@contract("pbx.resynced", version=1)
+class PbxResynced(Event):
+    """
+    A connection to a PBX was opened, and this is what goes on there: whatever else was thought to
+    be going on has ended meanwhile.
+    """
+
+    pbx: Name
+    live: tuple[Text, ...] = Field(description="The PBX's own ids of the calls that go on.")
+    heard_until: Instant = Field(
+        description="When the connection was last known to be up: what ended did so after it."
+    )
+
+    def subject(self) -> str:
+        return f"pbx:{self.pbx}"
 
 
 @contract("calls.recording_ready", version=1)
@@ -213,7 +252,12 @@ class EntryRecord(BaseModel):
     state: EntryState
     entry_id: str | None = None
     attempts: int = 0
-    reason: str | None = Field(default=None, description="Why it has not been sent yet, or failed.")
+    updates: int = Field(default=0, description="How often it was changed since it was sent.")
+    reason: str | None = Field(
+        default=None,
+        description="Why it has not been sent yet, or failed; of one that was sent, why what "
+        "became known later is not in it.",
+    )
 
 
 class CallRecord(BaseModel):
@@ -232,6 +276,9 @@ class CallRecord(BaseModel):
     ended_at: Instant | None = None
     disposition: Disposition | None = None
     hangup_by: HangupBy | None = None
+    end_known: EndKnown | None = Field(
+        default=None, description="How the end is known; other than `seen`: reconciled."
+    )
     wait_time: timedelta = Field(default=timedelta(0), description="First ring or queue to answer.")
     hold_time: timedelta = timedelta(0)
     talk_time: timedelta = timedelta(0)

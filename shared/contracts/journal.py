@@ -26,6 +26,10 @@ class CallJournaled(JournalEvent):
         default=False,
         description="It was there already: an earlier try had come through unconfirmed.",
     )
+    updated: bool = Field(
+        default=False,
+        description="It was sent before, and says now what became known of the call since then.",
+    )
 
 
 @contract("journal.failed", version=1)

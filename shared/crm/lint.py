@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from shared.crm.form.contacts import Search
 from shared.crm.form.manifest import Manifest
-from shared.crm.form.requests import PAGE_VARIABLES, PageKind, Pages, Request, Step
+from shared.crm.form.requests import PAGE_VARIABLES, Method, PageKind, Pages, Request, Step
 from shared.crm.language.text import compile_text
 
 #: A value between quotes or behind an operator, inside a longer text: somebody's query language.
@@ -184,11 +184,39 @@ def _journal(manifest: Manifest) -> Iterator[Finding]:
                     "these fields go into a `json`, `json_text` or `form` of journal.create, and "
                     "it has none: they are never sent",
                 )
+    yield from _update(manifest)
     if journal.find is not None:
         asked = _used_by(journal.find.request) | _names([journal.find.entry_id])
         if not asked & {"Reference", "CallId", "Subject", "Description"}:
             yield _error("journal.find", "it does not ask for the Reference of the call")
         yield from _pages("journal.find", journal.find.request, journal.find.pages)
+
+
+def _update(manifest: Manifest) -> Iterator[Finding]:
+    journal = manifest.journal
+    update = journal.update if journal else None
+    if journal is None or update is None:
+        return
+    names = _names(text for step in journal.before for _, text in step.texts(""))
+    if "EntryId" not in names | _used_by(update):
+        yield _error("journal.update", "it does not say which entry is changed: use EntryId")
+    # Requests that ask something first are fine, those that make something would make it again.
+    for place, step in enumerate(journal.before):
+        request = step.request
+        if request is None or request.method is Method.GET:
+            continue
+        if "EntryId" not in _names([request.when or ""]):
+            yield _warning(
+                f"journal.before.{place}.request",
+                "it is sent before each change of the entry, too: if it makes something, say "
+                "`when` there is no EntryId",
+            )
+    if update.record is not None and (update.body is not None or update.multipart is not None):
+        yield _error(
+            "journal.update.record",
+            "the contact's link goes into a `json`, `json_text` or `form`, and it has none: it is "
+            "never sent",
+        )
 
 
 def _places(manifest: Manifest) -> Iterator[Finding]:
@@ -236,6 +264,9 @@ def _requests(manifest: Manifest) -> Iterator[tuple[Request, str]]:
         yield from _of_steps(manifest.journal.before, "journal.before")
         yield manifest.journal.create, "journal.create"
         yield from _of_steps(manifest.journal.after, "journal.after")
+        if manifest.journal.update is not None:
+            yield manifest.journal.update, "journal.update"
+            yield from _of_steps(manifest.journal.update.after, "journal.update.after")
         if manifest.journal.find is not None:
             yield manifest.journal.find.request, "journal.find.request"
     if manifest.changes is not None and manifest.changes.poll is not None:

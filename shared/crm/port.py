@@ -129,6 +129,21 @@ class JournalsCalls(CrmConnector, Protocol):
         """
         ...
 
+    @property
+    def can_update(self) -> bool:
+        """Whether an entry that is there can be changed."""
+        ...
+
+    async def update_entry(self, entry_id: str, entry: JournalEntry, *, within: timedelta) -> bool:
+        """
+        Have the entry that is there say *entry*. The same again changes nothing, so after
+        Unavailable it is simply repeated. False where there is nothing to be sent.
+
+        Raises: NotFound where the CRM has no such entry any more; Rejected, Throttled,
+        NeedsReconnect, Unavailable.
+        """
+        ...
+
     async def find_entry(self, entry: JournalEntry, *, within: timedelta) -> str | None:
         """
         The id of the entry with this reference; None where there is none, or where the CRM itself

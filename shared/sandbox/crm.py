@@ -85,6 +85,7 @@ class SandboxCrm:
         add("GET", "/crm/{version}/{module}/search", self._search)
         add("GET", "/crm/{version}/{module}", self._list)
         add("POST", "/crm/{version}/Calls", self._add_calls)
+        add("PUT", "/crm/{version}/Calls/{id}", self._change_call)
         add("PUT", "/sandbox/faults", self._set_faults)
         add("GET", "/sandbox/requests", self._show_requests)
         add("PUT", "/sandbox/{module}/{id}", self._put_record)
@@ -217,19 +218,33 @@ class SandboxCrm:
         except (ValueError, KeyError, TypeError):
             return _fault(400, "INVALID_DATA", "body")
         results = [self._add_call(record) for record in records]
+        taken = all(result["status"] == "success" for result in results)
+        return self._told(request, results, 201 if taken else 202)
+
+    async def _change_call(self, request: web.Request) -> web.StreamResponse:
+        try:
+            (changes,) = _Records.validate_python((await request.json())["data"])
+        except (ValueError, KeyError, TypeError):
+            return _fault(400, "INVALID_DATA", "body")
+        result = self._changed(request.match_info["id"], changes)
+        return self._told(request, [result], 200 if result["status"] == "success" else 202)
+
+    def _told(
+        self, request: web.Request, results: list[dict[str, Any]], status: int
+    ) -> web.StreamResponse:
+        """What became of the records; the answer may get lost."""
         if self.faults.lose_answers > 0:
             self.faults.lose_answers -= 1
             if request.transport is not None:
                 request.transport.abort()
             return web.Response(status=500)
-        taken = all(result["status"] == "success" for result in results)
-        return web.json_response({"data": results}, status=201 if taken else 202)
+        return web.json_response({"data": results}, status=status)
 
     def _has(self, module: object, link: object) -> bool:
         query = "SELECT 1 FROM records WHERE module = ? AND id = ?"
         return self._db.execute(query, (str(module), _id_of(link))).fetchone() is not None
 
-    def _add_call(self, record: dict[str, Any]) -> dict[str, Any]:
+    def _fault_of(self, record: Mapping[str, Any]) -> dict[str, Any] | None:
         for name in ("Subject", "Call_Type", "Call_Start_Time", "Call_Duration"):
             if not record.get(name):
                 return _refused("MANDATORY_NOT_FOUND", "required field not found", name)
@@ -247,8 +262,13 @@ class SandboxCrm:
         for name, module in links.items():
             if name in record and not self._has(module, record[name]):
                 return _refused("INVALID_DATA", "the id given seems to be invalid", name)
-        if "Owner" in record and _id_of(record["Owner"]) not in {user["id"] for user in USERS}:
+        if "Owner" in record and _id_of(record["Owner"]) not in {user["id"] for user in self.users}:
             return _refused("INVALID_DATA", "the id given seems to be invalid", "Owner")
+        return None
+
+    def _add_call(self, record: dict[str, Any]) -> dict[str, Any]:
+        if (fault := self._fault_of(record)) is not None:
+            return fault
         now = self._ms()
         (count,) = self._db.execute(
             "SELECT count(*) FROM records WHERE module = 'Calls'"
@@ -263,6 +283,30 @@ class SandboxCrm:
             "code": "SUCCESS",
             "details": {"id": call_id, "Created_Time": created},
             "message": "record added",
+            "status": "success",
+        }
+
+    def _changed(self, call_id: str, changes: dict[str, Any]) -> dict[str, Any]:
+        found = self._db.execute(
+            "SELECT body FROM records WHERE module = 'Calls' AND id = ?", (call_id,)
+        ).fetchone()
+        if found is None:
+            return _refused("INVALID_DATA", "the id given seems to be invalid", "id")
+        # Zoho's page of calls: these stay as they are once a call took place.
+        if fixed := [name for name in ("Call_Type", "Owner") if name in changes]:
+            return _refused("INVALID_DATA", "invalid data", fixed[0])
+        changed = self._clock.now().isoformat(timespec="seconds")
+        body = {**json.loads(found[0]), **changes, "id": call_id, "Modified_Time": changed}
+        if (fault := self._fault_of(body)) is not None:
+            return fault
+        self._db.execute(
+            "UPDATE records SET body = ? WHERE module = 'Calls' AND id = ?",
+            (json.dumps(body), call_id),
+        )
+        return {
+            "code": "SUCCESS",
+            "details": {"id": call_id, "Modified_Time": changed},
+            "message": "record updated",
             "status": "success",
         }
 

@@ -52,6 +52,7 @@ class Do(StrEnum):
     USERS = "users"
     CREATE = "create"
     JOURNAL = "journal"
+    UPDATE = "update"
     FIND = "find"
     HOOK = "hook"
     POLL = "poll"
@@ -292,6 +293,11 @@ async def play(
             return card.model_dump(mode="json")
         case Do.JOURNAL:
             return {"entry_id": await connector.write_entry(entry_of(given), within=_WITHIN)}
+        case Do.UPDATE:
+            changed = await connector.update_entry(
+                given["entry_id"], entry_of(given), within=_WITHIN
+            )
+            return {"changed": changed}
         case Do.FIND:
             return {"entry_id": await connector.find_entry(entry_of(given), within=_WITHIN)}
         case Do.HOOK:

@@ -118,6 +118,27 @@ def sent(name: str, call: JournalEntry) -> Sent:
     return Sent(tuple(before), create, tuple(after), find, shown)
 
 
+def changed(name: str, call: JournalEntry) -> tuple[Rendered, ...]:
+    """As TemplateConnector.update_entry of the entry 55; nothing where the template has no such."""
+    manifest = shipped(name)
+    journal = manifest.journal
+    assert journal is not None
+    if journal.update is None:
+        return ()
+    scope = scope_of(manifest)
+    contact = manifest.contacts[call.contact.module] if call.contact else None
+    known = entry_variables(call, journal, scope, card_variables(call.contact, contact))
+    known["EntryId"] = "55"
+    before = list(_run(journal.before, known, scope))
+    link = contact.journal if contact else None
+    record = journal.update.record
+    merge = (record, link) if record is not None and link else None
+    update = render(journal.update, scope.having(known), merge=merge)
+    if update is None:
+        return tuple(before)
+    return (*before, update, *_run(journal.update.after, known, scope))
+
+
 def _run(steps: tuple[Step, ...], known: dict[str, Any], scope: Scope) -> Iterator[Rendered]:
     """*known* gets what the steps make."""
     for step in steps:

@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from services.journal.domain import wanted_entries
-from services.journal.settings import JournalSettings
 from services.journal.store import (
-    CALLS,
-    ENTRIES,
     MAX_REPEATS,
-    CallLog,
-    EntryBook,
-    EntryDocument,
 )
-from services.journal.writer import EntryWriter, Tools
-from shared.bus.embedded import EmbeddedBus
-from shared.bus.publisher import ServicePublisher
-from shared.clock import ManualClock, SystemClock
 from shared.contracts.calls import (
     CallAnswered,
     CallEnded,
@@ -35,136 +22,18 @@ from shared.contracts.calls import (
     Party,
     RecordingReady,
 )
-from shared.contracts.envelope import Event, wrap
-from shared.crm.connections import CrmConnections
-from shared.crm.finder import Finder
-from shared.crm.users import USERS as USER_LISTS
-from shared.crm.users import UserBook
-from shared.net.client import HttpClient
-from shared.net.guard import AddressGuard, networks
-from shared.observe.metrics import Metrics
 from shared.sandbox.crm import Faults, SandboxCrm
-from shared.sandbox.people import USERS
-from shared.sandbox.site import CRM, TENANT, site_file
-from shared.secrets import SecretBox, new_key
-from shared.site.apply import carry_out, plan
-from shared.site.book import SiteBook
-from shared.site.documents import SITES
-from shared.site.file import read_site_file
-from shared.site.models import Sealing
-from shared.sqlite import SqliteFile
-from shared.storage.sqlite import SqliteStore
-from shared.testing.builders import HERE, NOON, a_call
+from shared.sandbox.site import TENANT
+from shared.testing.builders import a_call
+from tests.contract.journal_kit import HOUR, SECOND, Journal, a_journal
 
-SECOND = timedelta(seconds=1)
-HOUR = timedelta(hours=1)
 AWAY = Faults(fail_next=1_000_000, fail_status=503)
-
-
-class Journal:
-    """The journal's parts over one store; one CRM, or two with one connection each."""
-
-    def __init__(self, db: SqliteFile, clock: ManualClock) -> None:
-        self.clock = clock
-        self.store = SqliteStore(db, clock)
-        self.box = SecretBox([new_key()])
-        self.http = HttpClient(AddressGuard(networks("127.0.0.0/8", setting="X")))
-        self.site = SiteBook(self.store.collection(SITES), clock, poll=SECOND)
-        self.calls = CallLog(self.store.collection(CALLS), clock, silent_after=12 * HOUR)
-        self.entries = EntryBook(self.store.collection(ENTRIES), clock)
-        self.bus = EmbeddedBus(db, clock=SystemClock(), metrics=Metrics())
-        self.metrics = Metrics()
-        self.url = ""
-
-    async def apply(self, *urls: str, owner: str | None = None) -> None:
-        """A connection to each of *urls*: ``zoho``, ``zoho2``…; *owner* is who sits at 101."""
-        text = site_file(crm_url=urls[0], ami_port=1, settle_s=0)
-        text = text.replace(USERS[0]["id"], owner or USERS[0]["id"])
-        sealing = Sealing(self.box, {}, Path())
-        (site,) = read_site_file(text, source="test", sealing=sealing, around=HERE)
-        first = site.crm[0]
-        more = [
-            first.model_copy(
-                update={
-                    "name": f"{first.name}{number}",
-                    "parameters": {**first.parameters, "api_url": url, "accounts_url": url},
-                }
-            )
-            for number, url in enumerate(urls[1:], start=2)
-        ]
-        site = site.model_copy(update={"crm": (first, *more)})
-        stored = self.store.collection(SITES)
-        wanted = await plan(
-            [site], stored, secrets=self.box, clock=self.clock, by="test", prune=True
-        )
-        await carry_out(wanted, stored, clock=self.clock)
-        await self.site.refresh()
-
-    def writer(self) -> EntryWriter:
-        """Another replica."""
-        connections = CrmConnections(
-            self.store, http=self.http, secrets=self.box, clock=self.clock, metrics=Metrics()
-        )
-        return EntryWriter(
-            Tools(
-                calls=self.calls,
-                entries=self.entries,
-                site=self.site,
-                connections=connections,
-                finder=Finder(connections, self.store, clock=self.clock, metrics=Metrics()),
-                publisher=ServicePublisher(self.bus, service="journal", clock=self.clock),
-                clock=self.clock,
-                metrics=self.metrics,
-                settings=JournalSettings(),
-                users=UserBook(self.store.collection(USER_LISTS), self.clock),
-            )
-        )
-
-    async def hear(self, *events: Event, call: str = "c1", after: float = 0) -> None:
-        for event in events:
-            at = NOON + timedelta(seconds=after)
-            message = wrap(event, source="test", occurred_at=at, tenant=TENANT)
-            record = await self.calls.take(message, call)
-            site = self.site.site(TENANT)
-            assert site is not None
-            for crm in wanted_entries(record, site):
-                await self.entries.want(TENANT, call, crm.name, after=timedelta(0))
-
-    async def a_missed_call(self, call: str = "c1", connection: str = CRM) -> EntryDocument:
-        await self.hear(a_call(call_id=call), CallEnded(call_id=call, pbx="sandbox"), call=call)
-        return await self.entry(call, connection)
-
-    async def entry(self, call: str = "c1", connection: str = CRM) -> EntryDocument:
-        (found,) = await self.entries.of_call(call, [connection])
-        return found
-
-    @asynccontextmanager
-    async def writing(self) -> AsyncIterator[None]:
-        task = asyncio.create_task(self.writer().run())
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-    async def until(self, state: EntryState, *, step: timedelta = SECOND, call: str = "c1") -> None:
-        """Let time pass, step by step, until the entry is in *state*."""
-        async with asyncio.timeout(30):
-            while (await self.entry(call)).state is not state:
-                await self.clock.advance(step)
-                await asyncio.sleep(0.002)  # noqa: TID251  requests need real time beside it
 
 
 @pytest.fixture
 async def journal() -> AsyncIterator[Journal]:
-    db = SqliteFile(None)
-    await db.open()
-    found = Journal(db, ManualClock())
-    await found.bus.start()
-    async with found.http:
+    async with a_journal() as found:
         yield found
-    await found.bus.stop(drain=SECOND)
-    await db.close()
 
 
 @pytest.fixture

@@ -439,6 +439,50 @@ async def test_what_zoho_takes_is_taken(client: Client, kind: str, duration: str
     assert reply.status == 201
 
 
+async def test_a_call_can_be_changed(client: Client) -> None:
+    (made,) = (await client.log_calls(A_CALL)).json["data"]
+    call_id = made["details"]["id"]
+
+    changes = {"Description": "with a recording", "Call_Duration": "02:00"}
+    reply = await client.ask("PUT", f"/crm/v2/Calls/{call_id}", json={"data": [changes]})
+
+    assert (reply.status, reply.json["data"][0]["details"]["id"]) == (200, call_id)
+    (call,) = client.crm.records("Calls")
+    assert {name: call[name] for name in changes} == changes
+    assert call["Subject"] == A_CALL["Subject"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "field"),
+    [
+        ({"Call_Type": "Missed"}, "INVALID_DATA", "Call_Type"),
+        ({"Owner": {"id": USERS[0]["id"]}}, "INVALID_DATA", "Owner"),
+        ({"Call_Duration": "65"}, "INVALID_DATA", "Call_Duration"),
+        ({"What_Id": "829"}, "DEPENDENT_FIELD_MISSING", "$se_module"),
+    ],
+    ids=str,
+)
+async def test_a_change_that_zoho_would_refuse_changes_nothing(
+    client: Client, changes: dict[str, Any], code: str, field: str
+) -> None:
+    (made,) = (await client.log_calls(A_CALL)).json["data"]
+    before = client.crm.records("Calls")
+
+    path = f"/crm/v2/Calls/{made['details']['id']}"
+    reply = await client.ask("PUT", path, json={"data": [changes]})
+
+    (result,) = reply.json["data"]
+    assert (reply.status, result["code"], result["details"]["api_name"]) == (202, code, field)
+    assert client.crm.records("Calls") == before
+
+
+async def test_a_call_that_there_is_not_cannot_be_changed(client: Client) -> None:
+    reply = await client.ask("PUT", "/crm/v2/Calls/829", json={"data": [{"Subject": "x"}]})
+
+    assert (reply.status, reply.json["data"][0]["code"]) == (202, "INVALID_DATA")
+    assert client.crm.records("Calls") == []
+
+
 async def test_a_call_may_be_about_an_account(client: Client) -> None:
     about = {"What_Id": "829914000000489099", "$se_module": "Accounts"}
 

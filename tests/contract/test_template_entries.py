@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator
 from itertools import product
 from typing import Any
@@ -13,9 +14,20 @@ from shared.contracts.contacts import ContactCard
 from shared.crm.form.journal import NeedsContact
 from shared.crm.language.paths import at_path
 from shared.crm.registry import shipped, shipped_names
-from tests.contract.template_kit import REFERENCE, body_of, contact_of, entry, sent, words_of
+from tests.contract.template_kit import (
+    REFERENCE,
+    body_of,
+    changed,
+    contact_of,
+    entry,
+    sent,
+    words_of,
+)
 
 NAMES = [name for name in shipped_names() if shipped(name).journal is not None]
+CHANGING = [
+    name for name in NAMES if (journal := shipped(name).journal) and journal.update is not None
+]
 KINDS = list(product(Direction, Disposition))
 HELD = {"Held", "Not Held"}
 WAYS = {"Inbound", "Outbound"}
@@ -167,6 +179,19 @@ WORDS = {
     "odoo_jsonrpc": ("62:05", "2026-11-21 23:30:00 UTC"),
     "tryton": ("62:05", "2026-11-21 23:30:00 UTC"),
 }
+#: What a change alone says: the method's name, hours and minutes of Pipedrive's activity, and
+#: Odoo's text, which is HTML there.
+_ODOO = (
+    "<p>Inbound call +12025550143 0123456789 - Agent 101 Anna Agent - dialled 12025550100 "
+    "- 2026-11-21 23:30:00 UTC, talked 62:05</p>"
+)
+OF_CHANGES: dict[str, tuple[str, ...]] = {
+    "odoo": (_ODOO,),
+    "odoo_jsonrpc": ("mail.message", "write", _ODOO),
+    "pipedrive": ("01:02",),
+    "proprietary_1": ("update",),
+    "vtiger": ("revise",),
+}
 #: What says by being empty that there is nobody, or nothing to say (of Tryton, the context).
 MAY_BE_EMPTY = {"phonecall_activity_parties", "name_value_list", "params.1"}
 
@@ -209,7 +234,7 @@ def test_what_is_not_known_is_not_sent(name: str) -> None:
         contacts_of(name), ("21", None), ("https://pbx.example/rec/1.wav", None), ({}, nobody)
     ):
         call = entry(contact=contact, owner_id=owner, recording=recording, **by)
-        for request in sent(name, call).all:
+        for request in (*sent(name, call).all, *changed(name, call)):
             empty = list(_empty(body_of(request), ""))
             assert not empty, f"{call}: {empty}"
             assert "//" not in request.url.path, request.url
@@ -219,7 +244,9 @@ def test_what_is_not_known_is_not_sent(name: str) -> None:
 @pytest.mark.parametrize("number", ["", "anonymous"])
 def test_a_caller_who_hides_is_no_fault_of_the_template(name: str, number: str) -> None:
     for direction, disposition in KINDS:
-        sent(name, entry(direction, disposition, number=number, contact=contacts_of(name)[0]))
+        call = entry(direction, disposition, number=number, contact=contacts_of(name)[0])
+        sent(name, call)
+        changed(name, call)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -248,11 +275,41 @@ def test_an_entry_is_found_again_when_its_subject_would_be_another_now(name: str
         assert REFERENCE in f"{asked} {made.found_at}"
 
 
+@pytest.mark.parametrize("name", CHANGING)
+def test_a_change_names_its_entry_and_says_what_is_known_now(name: str) -> None:
+    recording = "https://pbx.example/rec/1.wav"
+    requests = changed(name, entry(contact=contacts_of(name)[0], recording=recording))
+    assert "55" in words_of(requests[0])
+    assert recording in html.unescape(" ".join(words_of(request) for request in requests))
+
+
+@pytest.mark.parametrize("name", CHANGING)
+def test_a_change_sends_what_the_entry_was_made_of(name: str) -> None:
+    """A value that is written otherwise in a change would be a second truth."""
+    call = entry(contact=contacts_of(name)[0])
+    made = list(_values(body_of(sent(name, call).create)))
+    changes = changed(name, call)
+    assert not [
+        value
+        for value in _values(body_of(changes[0]))
+        if value not in (*made, *OF_CHANGES.get(name, ()), "55", 55)
+    ]
+
+
 @pytest.mark.parametrize("name", ["espocrm", "pipedrive", "sugarcrm", "suitecrm", "suitecrm_v4_1"])
 def test_the_reference_stands_in_a_name_once(name: str) -> None:
     made = sent(name, entry(contact=contacts_of(name)[0], subject="Call of {{.ContactName}}"))
     assert words_of(made.create).count(f"Call of Ann Lee {REFERENCE}") == 1
     assert words_of(made.create).count(REFERENCE) == 1
+
+
+def _values(body: Any) -> Iterator[Any]:
+    """Texts and numbers, however deep."""
+    if isinstance(body, dict | list):
+        for inner in body.values() if isinstance(body, dict) else body:
+            yield from _values(inner)
+    elif isinstance(body, str | int | float):
+        yield body
 
 
 def _at(made: Any, path: str) -> Any:

@@ -63,6 +63,7 @@ def test_everything_a_template_can_do_is_shown(name: str) -> None:
         wanted.add(Do.CREATE)
     if manifest.journal is not None:
         wanted |= {Do.JOURNAL, *([Do.FIND] if manifest.journal.find else [])}
+        wanted |= {Do.UPDATE} if manifest.journal.update else set()
     if manifest.changes is not None:
         wanted |= {Do.HOOK} if manifest.changes.hook else set()
         wanted |= {Do.POLL} if manifest.changes.poll else set()

@@ -82,6 +82,7 @@ def of_directus(token: str, **more: str) -> ConnectionIn:
         "page_address": "{server}/admin/content/contacts/",
         "create_url": "{server}/items/contacts",
         "journal_url": "{server}/items/calls",
+        "update_url": "{server}/items/calls",
         "call_parameter": "filter[call_id][_eq]",
         "users_url": "{server}/users?limit=-1&fields=id,first_name,last_name,email,status",
         **more,
@@ -159,6 +160,28 @@ async def test_directus_has_a_call_once(shop: Shop) -> None:
 
     with pytest.raises(Rejected, match="RECORD_NOT_UNIQUE"):
         await shop.crm.write_entry(entry_of({**CALL, "reference": "r-1"}), within=WITHIN)
+
+
+async def test_directus_has_what_a_call_learned_later(shop: Shop) -> None:
+    call = {**CALL, "reference": "r-3"}
+    entry_id = await shop.crm.write_entry(entry_of(call), within=WITHIN)
+    later = entry_of({**call, "talk_s": 42, "recording": "https://pbx.example/rec/3.wav"})
+
+    for _ in range(2):
+        assert await shop.crm.update_entry(entry_id, later, within=WITHIN)
+
+    assert await shop.crm.find_entry(later, within=WITHIN) == entry_id
+    headers = {"Authorization": shop.given.credentials["header_value"]}
+    async with (
+        aiohttp.ClientSession(headers=headers) as client,
+        client.get(f"{shop.url}/items/calls/{entry_id}") as answer,
+    ):
+        kept = (await answer.json())["data"]
+    assert (kept["duration"], kept["recording_url"]) == (42, "https://pbx.example/rec/3.wav")
+
+    # It says 403 of what is not there, too.
+    with pytest.raises(NeedsReconnect, match="403"):
+        await shop.crm.update_entry("4711", later, within=WITHIN)
 
 
 async def test_directus_refuses_a_wrong_token(shop: Shop) -> None:

@@ -126,8 +126,8 @@ class CrmRequests:
         not to be sent. A refused session is renewed once. *address* replaces the request's URL,
         for the next page of a list; *after* is said of a follow-up request.
 
-        Raises: Rejected, Throttled, NeedsReconnect, Unavailable, ContractError for a template that
-        makes no request.
+        Raises: Rejected (with the answer's ``status``), Throttled, NeedsReconnect, Unavailable,
+        ContractError for a template that makes no request.
         """
         order = _Order(request, variables, within, priority, searching, merge, address, after)
         try:
@@ -354,7 +354,7 @@ class CrmRequests:
             )
         if means is Meaning.FORBIDDEN:
             raise NeedsReconnect(f"{said}: the account lacks a right or was blocked")
-        raise Rejected(said)
+        raise Rejected(said, status=sent.answer.status)
 
     def _words(self, answer: Answer, value: Any) -> str:
         """The CRM's own, without what it repeats of our secrets."""

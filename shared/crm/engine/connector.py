@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,15 +13,14 @@ from shared.contracts.contacts import ContactCard, CrmUser
 from shared.crm.engine.asking import CrmRequests
 from shared.crm.engine.cards import CardMaker, card_variables
 from shared.crm.engine.changes import Change, HookReading, HookRequest, changes_of, read, verify
-from shared.crm.engine.entries import entry_variables
-from shared.crm.engine.pages import records_of, refuse_without_list
+from shared.crm.engine.journaling import Journaling, id_of_new
+from shared.crm.engine.pages import records_of
 from shared.crm.engine.searching import Searcher
 from shared.crm.form.changes import Hook
 from shared.crm.form.contacts import Users
-from shared.crm.form.journal import Journal, NeedsContact
 from shared.crm.form.manifest import Event, Manifest
 from shared.crm.language.functions import plain_text
-from shared.crm.language.paths import at_path, of_record
+from shared.crm.language.paths import of_record
 from shared.crm.port import JournalEntry, ModuleAnswer, NewContact, Priority
 from shared.errors import (
     MeshError,
@@ -35,7 +34,6 @@ from shared.phone import PhoneNumber
 
 log = structlog.get_logger(__name__)
 
-_LONGEST_ID = 1000
 _CHECK_WITHIN = timedelta(seconds=10)
 #: Of one list; a CRM with more has other ways to be asked.
 _MOST_USERS = 10_000
@@ -58,6 +56,7 @@ class TemplateConnector:
         """*phone_formats* of the connection come before those of the template."""
         self.manifest = manifest
         self.requests = requests
+        self._journaling = Journaling(manifest, requests)
         self._cards = CardMaker(manifest, requests, connection=connection)
         self._searcher = Searcher(
             manifest,
@@ -148,7 +147,7 @@ class TemplateConnector:
         )
         if reply is None:
             raise Rejected("the template makes no request for a new contact")
-        contact_id = self._id_at(reply.value, contact.create.contact_id, variables)
+        contact_id = id_of_new(self.requests, reply.value, contact.create.contact_id, variables)
         if contact_id is None:
             raise Unavailable("the CRM took the contact and did not say its id")
         card = ContactCard(
@@ -168,11 +167,6 @@ class TemplateConnector:
                 f"template {self.manifest.name} has no contact type {', '.join(unknown)}; it has: "
                 f"{', '.join(self.manifest.contacts)}"
             )
-
-    def _id_at(self, value: Any, path: str, variables: Mapping[str, Any]) -> str | None:
-        """Of a new record; no object is one."""
-        found = self.requests.at(value, path, variables)
-        return None if isinstance(found, Mapping) else plain_text(found)[:_LONGEST_ID] or None
 
     def _about(self, card: ContactCard | None) -> dict[str, Any]:
         contact = self.manifest.contacts.get(card.module) if card is not None else None
@@ -278,105 +272,20 @@ class TemplateConnector:
 
     @property
     def settle(self) -> timedelta:
-        journal = self.manifest.journal
-        return journal.find.settle if journal and journal.find else timedelta(0)
+        return self._journaling.settle
 
     async def write_entry(self, entry: JournalEntry, *, within: timedelta) -> str:
-        journal = self._journal()
-        if journal.contact is NeedsContact.YES and entry.contact is None:
-            raise Rejected(
-                f"{self.manifest.title} takes entries of known contacts only, and it does not know "
-                "this caller"
-            )
-        contact = self.manifest.contacts.get(entry.contact.module) if entry.contact else None
-        variables = await self.requests.run(
-            journal.before,
-            await self._entry_variables(entry, within),
-            within=within,
-            priority=Priority.JOURNAL,
-        )
-        reply = await self.requests.ask(
-            journal.create,
-            variables,
-            within=within,
-            priority=Priority.JOURNAL,
-            merge=(journal.record, contact.journal) if contact and contact.journal else None,
-        )
-        if reply is None:
-            raise Rejected("the template makes no request for this call")
-        if journal.accepted is not None:
-            verdict = plain_text(self.requests.at(reply.value, journal.accepted, variables))
-            if verdict not in journal.accepted_values:
-                raise Rejected(
-                    f"the CRM did not take the entry: {verdict or 'it does not say why'}"
-                )
-        entry_id = self._id_at(reply.value, journal.entry_id, variables)
-        if entry_id is None:
-            if not journal.idempotent:
-                raise Unavailable("the CRM took the entry and did not say its id")
-            entry_id = entry.reference
-        taken = {
-            name: self.requests.at(reply.value, path, variables)
-            for name, path in journal.take.items()
-        }
-        await self._complete(journal, {**variables, **taken, "EntryId": entry_id}, within)
-        return entry_id
+        return await self._journaling.write(entry, within=within)
+
+    @property
+    def can_update(self) -> bool:
+        return self._journaling.can_update
+
+    async def update_entry(self, entry_id: str, entry: JournalEntry, *, within: timedelta) -> bool:
+        return await self._journaling.update(entry_id, entry, within=within)
 
     async def find_entry(self, entry: JournalEntry, *, within: timedelta) -> str | None:
-        journal = self._journal()
-        if journal.find is None:
-            return None
-        variables = await self._entry_variables(entry, within)
-        find = journal.find
-        if find.pages is None:
-            reply = await self.requests.ask(
-                find.request, variables, within=within, priority=Priority.JOURNAL, searching=True
-            )
-            if reply is None or reply.nothing:
-                return None
-            path = self.requests.path(find.entry_id, variables)
-            found = plain_text(at_path(reply.value, path))
-            if not found:
-                # "Not there" has it written again: no page of a proxy, no error may say so.
-                refuse_without_list(reply, path)
-            return found or None
-        async for record in records_of(
-            self.requests,
-            find.request,
-            find.pages,
-            records="",
-            variables=variables,
-            within=within,
-            priority=Priority.JOURNAL,
-        ):
-            found = of_record(record, self.requests.path(find.entry_id, variables))
-            if entry_id := plain_text(found):
-                return entry_id
-        return None
-
-    async def _complete(
-        self, journal: Journal, variables: Mapping[str, Any], within: timedelta
-    ) -> None:
-        """The entry is there: what completes it is tried, and must not have it written again."""
-        try:
-            done = await self.requests.run(
-                journal.after, variables, within=within, priority=Priority.JOURNAL
-            )
-        except MeshError as error:
-            log.warning("entry_not_completed", error=error.message)
-            return
-        self.requests.follow(Event.JOURNAL, done)
-
-    def _journal(self) -> Journal:
-        if self.manifest.journal is None:
-            raise Rejected(f"template {self.manifest.name} has no call journal")
-        return self.manifest.journal
-
-    async def _entry_variables(self, entry: JournalEntry, within: timedelta) -> dict[str, Any]:
-        await self.requests.ready(within=within)
-        return entry_variables(
-            entry, self._journal(), self.requests.scope, self._about(entry.contact)
-        )
+        return await self._journaling.find(entry, within=within)
 
 
 def _is_extension(text: str) -> bool:

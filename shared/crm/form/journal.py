@@ -72,6 +72,27 @@ class Find(Strict):
     )
 
 
+class Update(Request):
+    """How an entry that is there is changed; the same request again must change nothing."""
+
+    record: Path | None = Field(
+        default=None,
+        description="Path in the JSON body to the object that takes the contact's link; without it "
+        "the link stays as it is.",
+    )
+    after: tuple[Step, ...] = Field(
+        default=(),
+        max_length=10,
+        description="Requests that complete the change, such as a link; the same again must "
+        "change nothing.",
+    )
+
+    def texts(self, at: str) -> Iterator[Placed]:
+        yield from super().texts(at)
+        for place, step in enumerate(self.after):
+            yield from step.texts(f"{at}.after.{place}")
+
+
 class NeedsContact(StrEnum):
     """Whether the CRM takes an entry of a caller whom it does not know."""
 
@@ -103,6 +124,12 @@ class Journal(Strict):
         max_length=10,
         description="Requests that complete the entry, with `EntryId`: a link, a recording.",
     )
+    update: Update | None = Field(
+        default=None,
+        description="A request that changes the entry `EntryId` when more becomes known of the "
+        "call: a recording, a transfer, who the caller is. Those of `before` go before it, too; "
+        "`accepted` is asked of its answer.",
+    )
     find: Find | None = None
     idempotent: bool = Field(
         default=False,
@@ -130,6 +157,8 @@ class Journal(Strict):
         yield from texts_in(self.take, f"{at}.take")
         for place, step in enumerate(self.after):
             yield from step.texts(f"{at}.after.{place}")
+        if self.update is not None:
+            yield from self.update.texts(f"{at}.update")
         if self.find is not None:
             yield from self.find.request.texts(f"{at}.find.request")
             yield f"{at}.find.entry_id", self.find.entry_id

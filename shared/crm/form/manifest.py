@@ -245,7 +245,8 @@ class Manifest(Strict):
     def _texts_of_journal(self, own: frozenset[str]) -> Iterator[tuple[str, Collection[str], str]]:
         if self.journal is None:
             return
-        steps = (*self.journal.before, *self.journal.after)
+        update = self.journal.update
+        steps = (*self.journal.before, *self.journal.after, *(update.after if update else ()))
         known = own | JOURNAL_VARIABLES | {"EntryId", *self.journal.take}
         known |= {name for step in steps for name in step.makes}
         for contact in self.contacts.values():

@@ -15,6 +15,7 @@ from services.journal.domain import Seen, agent_of, fold, is_to_be_journaled, wa
 from shared.contracts.calls import (
     CallAnswered,
     CallEnded,
+    CallEvent,
     CallHeld,
     CallQueued,
     CallRecord,
@@ -23,6 +24,7 @@ from shared.contracts.calls import (
     CallTransferred,
     Direction,
     Disposition,
+    EndKnown,
     EntryState,
     LegEnded,
     LegOutcome,
@@ -444,6 +446,32 @@ def test_of_nothing_nothing_is_known() -> None:
     assert fold("c1", []) == CallRecord(call_id="c1")
 
 
+@pytest.mark.parametrize("better", list(EndKnown))
+@pytest.mark.parametrize("worse", list(EndKnown))
+@pytest.mark.parametrize("first", [8.0, 12.0])
+def test_of_several_ends_the_better_known_one_holds(
+    better: EndKnown, worse: EndKnown, first: float
+) -> None:
+    """Whichever was earlier, and whichever came first."""
+    if better.rank >= worse.rank:
+        return
+    good = ended(known=better, talk_time=timedelta(seconds=3), hangup_by="caller")
+    record = record_of((0, a_call()), (1, answered()), (first, ended(known=worse)), (10, good))
+    assert record.ended_at == at(10)
+    assert (record.end_known, record.hangup_by) == (better, "caller")
+    assert seconds(record.talk_time) == 3
+
+
+@pytest.mark.parametrize("first", [8.0, 12.0])
+def test_what_the_better_known_end_does_not_say_the_other_may(first: float) -> None:
+    """A hook that says only that a call ended, and the record of a call that went to voicemail."""
+    report = ended(known=EndKnown.REPORT, disposition=Disposition.VOICEMAIL, hangup_by="caller")
+    record = record_of((0, a_call()), (1, ringing()), (first, report), (10, ended()))
+    assert record.ended_at == at(10)
+    assert record.end_known is EndKnown.SEEN
+    assert (record.disposition, record.hangup_by) == (Disposition.VOICEMAIL, "caller")
+
+
 def test_a_late_event_fills_its_gap() -> None:
     events = seen([(0, a_call()), (1, ringing()), (5, answered()), (60, ended())])
     late = Seen("late", at(61), RecordingReady(**BASE, recording="/rec/c1.wav"))
@@ -524,7 +552,8 @@ def recorded_calls(name: str) -> dict[str, list[Seen]]:
     sightings += tracker.tick(now + timedelta(seconds=1))
     calls: dict[str, list[Seen]] = {}
     for found in sightings:
-        calls.setdefault(found.body.call_id, []).append(Seen(found.key, found.at, found.body))
+        if isinstance(found.body, CallEvent):
+            calls.setdefault(found.body.call_id, []).append(Seen(found.key, found.at, found.body))
     return calls
 
 
@@ -610,6 +639,21 @@ def test_a_phone_that_rang_goes_before_one_that_could_not() -> None:
 
 def test_a_call_that_was_offered_to_no_phone_is_nobody_s() -> None:
     assert agent_of(record_of((0, a_call()), (9, ended()))) is None
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [("extension:199", "199"), ("voicemail:108", "108"), ("queue:support", None), (None, None)],
+)
+def test_where_no_phone_rang_it_is_whose_phone_or_voicemail_it_was_sent_to(
+    place: str | None, expected: str | None
+) -> None:
+    """A phone that is off makes no leg: the decision is all that says whom the call was for."""
+    decision = RouteDecision(
+        destination=Destination.parse(place) if place else None, reason=RouteReason.ROW_MATCHED
+    )
+    routed = CallRouted(**BASE, did="442079460000", decision=decision)
+    assert agent_of(record_of((0, a_call()), (1, routed), (9, ended()))) == expected
 
 
 def a_connection(name: str = "zoho", **policy: Any) -> CrmConnection:

@@ -8,14 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from shared.contracts.calls import Direction, LegOutcome
-from shared.contracts.hooks import HookBatch, HookEvent, HookEventKind
+from shared.contracts.agents import AgentStatus
+from shared.contracts.calls import Direction, LegOutcome, TransferKind
+from shared.contracts.hooks import HookBatch, HookEvent, HookEventKind, HookKind, HookReceived
 
 AT = "2026-11-21T06:54:35.958Z"
 
 
-def an_event(kind: str, **fields: Any) -> dict[str, Any]:
-    return {"event": kind, "call": "1795244075.0", "at": AT, **fields}
+def an_event(event: str, /, **fields: Any) -> dict[str, Any]:
+    return {"event": event, "call": "1795244075.0", "at": AT, **fields}
 
 
 #: Of each kind the least that is enough.
@@ -28,7 +29,10 @@ LEAST: dict[str, dict[str, Any]] = {
     "resumed": {"extension": "101"},
     "leg_ended": {"extension": "101", "outcome": "answered"},
     "ended": {},
+    "transferred": {"kind": "blind", "by": "101", "to": "102"},
     "recording": {"recording": "/var/spool/asterisk/monitor/1.wav"},
+    "cdr": {"started_at": AT, "direction": "inbound", "caller": "447700900123"},
+    "agent_status": {"extension": "101", "status": "break"},
 }
 
 
@@ -115,13 +119,33 @@ def test_words_and_times_become_what_they_mean() -> None:
 # -- bad ones -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("field", ["event", "call", "at"])
+@pytest.mark.parametrize("field", ["event", "at"])
 @pytest.mark.parametrize("kind", LEAST)
 def test_what_every_event_needs_is_asked_for(kind: str, field: str) -> None:
     document = an_event(kind, **LEAST[kind])
     del document[field]
 
     assert f"events.0.{field}\n  Field required" in refused(document)
+
+
+@pytest.mark.parametrize("kind", sorted(set(LEAST) - {"agent_status"}))
+@pytest.mark.parametrize("without", ["left out", "null"])
+def test_what_happens_to_a_call_says_to_which(kind: str, without: str) -> None:
+    document = an_event(kind, **LEAST[kind])
+    if without == "null":
+        document["call"] = None
+    else:
+        del document["call"]
+
+    assert f"event {kind}: call is missing" in refused(document)
+
+
+def test_what_an_agent_does_needs_no_call() -> None:
+    event = HookEvent.model_validate(
+        {"event": "agent_status", "at": AT, "extension": "101", "status": "free"}
+    )
+
+    assert (event.call, event.status) == (None, AgentStatus.FREE)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +161,13 @@ def test_what_every_event_needs_is_asked_for(kind: str, field: str) -> None:
         ("resumed", ["extension"], "event resumed: extension or number is missing"),
         ("leg_ended", ["outcome"], "event leg_ended: outcome is missing"),
         ("leg_ended", ["extension"], "event leg_ended: extension or number is missing"),
+        ("transferred", ["kind"], "event transferred: kind is missing"),
+        ("transferred", ["by", "to"], "event transferred: by, to is missing"),
         ("recording", ["recording"], "event recording: recording is missing"),
+        ("cdr", ["started_at"], "event cdr: started_at is missing"),
+        ("cdr", ["direction", "caller"], "event cdr: direction, caller is missing"),
+        ("agent_status", ["extension"], "event agent_status: extension is missing"),
+        ("agent_status", ["status"], "event agent_status: status is missing"),
     ],
 )
 def test_an_event_without_what_its_kind_needs_is_refused_by_name(
@@ -157,7 +187,16 @@ def test_an_event_without_what_its_kind_needs_is_refused_by_name(
         pytest.param({"event": "STARTED"}, "event", id="a kind in capitals"),
         pytest.param({"call": ""}, "call", id="a call without an id"),
         pytest.param({"call": "x" * 129}, "call", id="a call with a long id"),
-        pytest.param({"call": None}, "call", id="a call that is null"),
+        pytest.param({"call": 7}, "call", id="a call that is no text"),
+        pytest.param({"kind": "kind"}, "kind", id="an unknown kind of transfer"),
+        pytest.param({"by": ""}, "by", id="passed on by nobody"),
+        pytest.param({"to": ""}, "to", id="passed on to nobody"),
+        pytest.param({"status": "asleep"}, "status", id="an unknown status"),
+        pytest.param({"dial_id": "x" * 129}, "dial_id", id="an order with a long id"),
+        pytest.param({"own_phone": "perhaps"}, "own_phone", id="neither yes nor no"),
+        pytest.param({"started_at": "2026-11-21T06:54:35"}, "started_at", id="a start, no zone"),
+        pytest.param({"rang": "101"}, "rang", id="phones that are no list"),
+        pytest.param({"rang": ["1"] * 101}, "rang", id="more phones than ring"),
         pytest.param({"direction": "sideways"}, "direction", id="an unknown direction"),
         pytest.param({"outcome": "bored"}, "outcome", id="an unknown outcome"),
         pytest.param({"disposition": "ANSWERED"}, "disposition", id="an unknown disposition"),
@@ -174,6 +213,65 @@ def test_an_event_without_what_its_kind_needs_is_refused_by_name(
 )
 def test_a_bad_value_is_refused_at_its_field(fields: dict[str, Any], where: str) -> None:
     assert f"events.0.{where}\n" in refused(an_event("ended") | fields)
+
+
+# -- whole calls --------------------------------------------------------------------------------
+
+EDGES = ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999Z", AT]
+
+
+@pytest.mark.parametrize("at", EDGES)
+@pytest.mark.parametrize("began", EDGES)
+@pytest.mark.parametrize("answered", EDGES)
+def test_times_at_the_edges_of_the_calendar_are_taken_or_refused_in_words(
+    at: str, began: str, answered: str
+) -> None:
+    document = an_event("cdr", **LEAST["cdr"]) | {
+        "at": at,
+        "started_at": began,
+        "answered_at": answered,
+    }
+    if at == began == answered:
+        assert HookEvent.model_validate(document).was_answered
+    else:
+        assert "event cdr: " in refused(document)
+
+
+@pytest.mark.parametrize(
+    ("fields", "answered"),
+    [
+        ({}, False),
+        ({"answered_at": AT}, True),
+        ({"answered_by": "101", "talk_seconds": 0}, True),
+        ({"disposition": "answered", "talk_seconds": 0}, True),
+        ({"disposition": "voicemail", "answered_at": AT}, False),
+        ({"disposition": "missed", "answered_at": AT}, False),
+    ],
+)
+def test_whether_somebody_picked_up_is_the_record_s_word(
+    fields: dict[str, Any], answered: bool
+) -> None:
+    event = HookEvent.model_validate(an_event("cdr", **LEAST["cdr"]) | fields)
+
+    assert event.was_answered is answered
+
+
+# -- as it travels ------------------------------------------------------------------------------
+
+
+def test_a_hook_of_before_there_were_vendors_is_still_read() -> None:
+    hook = HookReceived.model_validate({"pbx": "door", "kind": "generic", "body": "{}"})
+
+    assert (hook.method, hook.content_type, hook.query) == ("POST", "", {})
+
+
+@pytest.mark.parametrize("kind", HookKind)
+def test_a_hook_comes_through_as_it_was(kind: HookKind) -> None:
+    hook = HookReceived(
+        pbx="door", kind=kind, body="a=1", content_type="text/plain", query={"a": ""}, method="GET"
+    )
+
+    assert HookReceived.model_validate_json(hook.model_dump_json()) == hook
 
 
 # -- batches ------------------------------------------------------------------------------------
@@ -228,6 +326,10 @@ def test_one_bad_event_is_named_by_its_place() -> None:
             "direction": st.sampled_from(list(Direction)),
             "outcome": st.sampled_from(list(LegOutcome)),
             "recording": st.text(max_size=20),
+            "own_phone": st.booleans(),
+            "status": st.sampled_from(list(AgentStatus)),
+            "rang": st.lists(st.text(min_size=1, max_size=20), max_size=3),
+            "kind": st.sampled_from(list(TransferKind)),
         },
     )
 )
