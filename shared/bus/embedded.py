@@ -29,7 +29,7 @@ from shared.bus.delivery import (
     letter_id,
     text_of,
 )
-from shared.bus.port import Consumer, DeadLetter, Subscription
+from shared.bus.port import Consumer, DeadLetter, ForeignDoor, Subscription
 from shared.bus.topology import DELIVERY_LIMIT, Topology
 from shared.clock import Clock
 from shared.contracts.envelope import Message, Query
@@ -112,6 +112,9 @@ class EmbeddedBus:
                 self._consumers.append(subscription.consumer)
             queue = self._topology.work(subscription.consumer)
             self._workers.append(_Worker(subscription, queue, self._db, self._clock, self._metrics))
+
+    def open_door(self, door: ForeignDoor) -> None:
+        """Nothing to do: there is no broker to which a PBX could publish. Hooks by HTTP come in."""
 
     async def start(self) -> None:
         newest = await self._db.write(_create)

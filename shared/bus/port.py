@@ -79,6 +79,28 @@ class Subscription:
         return self.consumer.contract
 
 
+#: Tenant, PBX connection, body, content type, and when it was taken from the broker.
+ForeignHandler = Callable[[str, str, bytes, str, datetime], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignDoor:
+    """
+    Where PBXs publish by themselves what they would else send as hooks, JSON of up to
+    ``MAX_HOOK_BYTES``.
+
+    Whose it is says the address alone, to which the broker let it be published; nothing within is
+    believed. The handler has the promises of a subscription: at least once, retried, and dead
+    letters of *service*, where also lies, with the reason, what has no address or is no JSON.
+    """
+
+    service: str
+    handler: ForeignHandler
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    #: Few: the broker hands out as they are also messages of megabytes, that are never handled.
+    prefetch: int = 8
+
+
 class DeadLetter(BaseModel):
     """A message that no handler could take, with all that is needed to decide on it."""
 
@@ -152,6 +174,10 @@ class MessageBus(Protocol):
 
     def subscribe(self, subscription: Subscription) -> None:
         """Before ``start`` only."""
+        ...
+
+    def open_door(self, door: ForeignDoor) -> None:
+        """Before ``start`` only, and one; without a broker there is nowhere to publish to."""
         ...
 
     async def start(self) -> None:

@@ -25,8 +25,18 @@ class Topology:
 
     @property
     def events(self) -> str:
-        """The topic exchange of everything; PBXs that publish themselves write here."""
+        """The topic exchange of everything that is ours: no PBX may write to it."""
         return f"{self.prefix}.events"
+
+    @property
+    def pbx(self) -> str:
+        """The topic exchange of PBXs that publish by themselves; the key is ``TENANT.PBX``."""
+        return f"{self.prefix}.pbx"
+
+    @property
+    def pbx_in(self) -> str:
+        """The queue behind it."""
+        return f"{self.prefix}.pbx.in"
 
     def routing_key(self, tenant: str, wire_name: str) -> str:
         """The tenant comes first: a broker user can be confined to it by topic permissions."""

@@ -185,6 +185,12 @@ class LocalRabbit(LocalServer):
         )
         return done.stdout
 
+    @property
+    def shell(self) -> dict[str, str]:
+        """The environment of scripts that call ``rabbitmqctl``: it is then this server's."""
+        mine = self._environment()
+        return {**mine, "PATH": f"{self._bin}:{mine['PATH']}"}
+
     def close(self) -> None:
         super().close()
         self._end_epmd()

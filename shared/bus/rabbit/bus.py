@@ -5,20 +5,34 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import structlog
 from aio_pika import DeliveryMode
 from aio_pika import Message as AmqpMessage
-from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
+from aio_pika.abc import (
+    AbstractChannel,
+    AbstractConnection,
+    AbstractIncomingMessage,
+    AbstractQueue,
+)
 from aio_pika.exceptions import PublishError
 from pydantic import SecretStr
 
-from shared.bus.delivery import Done, Refused, Retry, code_of, deliver, deliver_once, text_of
-from shared.bus.port import Consumer, Subscription
+from shared.bus.delivery import (
+    Done,
+    Fate,
+    Refused,
+    deliver,
+    deliver_once,
+)
+from shared.bus.foreign import FOREIGN, address_in, deliver_foreign
+from shared.bus.port import Consumer, ForeignDoor, Subscription
+from shared.bus.rabbit.fates import Fates, Place
 from shared.bus.rabbit.forms import amqp_of, broker_of, headers_of, kept, refused_by
-from shared.bus.rabbit.headers import moment, our_headers, whole
+from shared.bus.rabbit.headers import our_headers, whole
 from shared.bus.rabbit.letters import RabbitDeadLetters
 from shared.bus.rabbit.session import (
     CONSUME_SECONDS,
@@ -29,12 +43,12 @@ from shared.bus.rabbit.session import (
     unasked,
     words_of,
 )
-from shared.bus.topology import RETRY_STEPS, Topology, retry_step
+from shared.bus.topology import Topology
 from shared.clock import Clock
 from shared.contracts.envelope import Message, Query
 from shared.errors import BadSetting, OutOfTime, Unavailable
 from shared.ids import new_id
-from shared.moments import to_ms
+from shared.moments import from_ms, to_ms
 from shared.observe.metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -48,7 +62,7 @@ _RECONNECT = (0.2, 0.5, 1.0, 2.0, 5.0)
 #: A handler of a question that returned nothing.
 _NO_ANSWER = Refused("internal", "internal error")
 
-_Work = Callable[[Session, Subscription, AbstractIncomingMessage], Coroutine[Any, Any, None]]
+_Work = Callable[[Session, AbstractIncomingMessage], Coroutine[Any, Any, None]]
 
 
 class RabbitBus:
@@ -73,8 +87,10 @@ class RabbitBus:
         self._metrics = metrics
         self._consumers = list(consumers)
         self._topology = topology or Topology()
+        self._fates = Fates(self._topology, clock)
         self._instance = new_id().hex[:12]
         self._subscriptions: list[Subscription] = []
+        self._door: ForeignDoor | None = None
         self._session: Session | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._stopping = False
@@ -86,7 +102,8 @@ class RabbitBus:
     @property
     def services(self) -> list[str]:
         """Every service that may have dead letters."""
-        return sorted({consumer.service for consumer in self._consumers})
+        at_door = {self._door.service} if self._door else set()
+        return sorted({consumer.service for consumer in self._consumers} | at_door)
 
     def subscribe(self, subscription: Subscription) -> None:
         if self._supervisor is not None:
@@ -94,6 +111,11 @@ class RabbitBus:
         if subscription.durable and subscription.consumer not in self._consumers:
             self._consumers.append(subscription.consumer)
         self._subscriptions.append(subscription)
+
+    def open_door(self, door: ForeignDoor) -> None:
+        if self._supervisor is not None or self._door is not None:
+            raise RuntimeError("open one door, and before start")
+        self._door = door
 
     async def start(self) -> None:
         session = await self._opened()
@@ -160,10 +182,20 @@ class RabbitBus:
             del self._asked[correlation]
 
     async def to_work_queue(
-        self, consumer_queue: str, data: bytes, *, tenant: str, message_id: str | None
+        self,
+        consumer_queue: str,
+        data: bytes,
+        *,
+        headers: dict[str, Any],
+        message_id: str | None,
+        content_type: str | None,
     ) -> None:
-        """Give *data* to one consumer alone, as a first attempt. Raises: Unavailable."""
-        message = kept(data, {"x-tenant": tenant}, message_id)
+        """
+        Give *data* to one consumer alone, as a first attempt; *headers* say whose it is.
+
+        Raises: Unavailable.
+        """
+        message = kept(data, headers, message_id, content_type)
         await self._publish(message, exchange="", routing_key=consumer_queue, mandatory=True)
 
     # -- the session -------------------------------------------------------------------------
@@ -209,7 +241,11 @@ class RabbitBus:
 
     async def _open(self) -> Session:
         session = await open_session(
-            self._url, self._topology, self._consumers, instance=self._instance
+            self._url,
+            self._topology,
+            self._consumers,
+            instance=self._instance,
+            door=self._door,
         )
         # Before the first delivery: its handler may publish.
         self._session = session
@@ -218,6 +254,8 @@ class RabbitBus:
             for subscription in self._subscriptions:
                 if not self._stopping:
                     await self._consume(session, subscription)
+            if self._door is not None and not self._stopping:
+                await self._consume_foreign(session, self._door)
             if self._stopping:
                 await session.take_no_more()
         except BaseException:
@@ -233,10 +271,10 @@ class RabbitBus:
         channel = await session.open_channel(prefetch=subscription.prefetch)
         names = self._topology
         name = subscription.contract.wire_name()
-        work: _Work = self._handle
+        work: _Work = partial(self._handle, subscription)
         if issubclass(subscription.contract, Query):
             queue = await channel.declare_queue(names.asks(name), durable=True)
-            work = self._answer
+            work = partial(self._answer, subscription)
         elif subscription.live:
             queue = await channel.declare_queue(
                 names.live(subscription.consumer, self._instance),
@@ -244,14 +282,32 @@ class RabbitBus:
                 arguments=transient(max_length=10_000),
             )
             await queue.bind(names.events, names.binding_key(name))
-            work = self._handle_live
+            work = partial(self._handle_live, subscription)
         else:
             queue = await channel.get_queue(names.work(subscription.consumer), ensure=False)
+        await self._take(session, channel, queue, work, durable=subscription.durable)
+
+    async def _consume_foreign(self, session: Session, door: ForeignDoor) -> None:
+        channel = await session.open_channel(prefetch=door.prefetch)
+        queue = await channel.get_queue(self._topology.pbx_in, ensure=False)
+        await self._take(session, channel, queue, partial(self._handle_foreign, door), durable=True)
+
+    async def _take(
+        self,
+        session: Session,
+        channel: AbstractChannel,
+        queue: AbstractQueue,
+        work: _Work,
+        *,
+        durable: bool,
+    ) -> None:
+        """Messages of *queue*, from now on. *durable*: what is not done is to come again."""
 
         async def take(incoming: AbstractIncomingMessage) -> None:
             # A task of ours: aiormq cancels its own when the connection is lost, and a handler
             # should not die in the middle of an effect for that.
-            task = asyncio.create_task(self._settle(session, subscription, incoming, work))
+            settling = self._settle(session, queue.name, incoming, work, durable=durable)
+            task = asyncio.create_task(settling)
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
@@ -264,16 +320,18 @@ class RabbitBus:
     async def _settle(
         self,
         session: Session,
-        subscription: Subscription,
+        queue: str,
         incoming: AbstractIncomingMessage,
         work: _Work,
+        *,
+        durable: bool,
     ) -> None:
         """Whatever happens, the message does not stay with us."""
         try:
             with unasked():
-                await work(session, subscription, incoming)
+                await work(session, incoming)
         except Exception:
-            log.exception("message_undecided", message_type=subscription.contract.wire_name())
+            log.exception("message_undecided", queue=queue)
             done = False
         else:
             done = True
@@ -284,100 +342,69 @@ class RabbitBus:
                     await incoming.ack()
                 else:
                     # The delivery limit ends it; ``nack`` would not count on 4.3.
-                    await incoming.reject(requeue=subscription.durable)
+                    await incoming.reject(requeue=durable)
 
     async def _handle(
-        self, session: Session, subscription: Subscription, incoming: AbstractIncomingMessage
+        self, subscription: Subscription, session: Session, incoming: AbstractIncomingMessage
     ) -> None:
-        found = our_headers(incoming)
-        now = to_ms(self._clock.now())
-        attempt = max(whole(found, "x-attempt") or 1, 1)
-        first = whole(found, "x-first-ms")
-        headers: dict[str, Any] = {"x-tenant": _tenant_of(incoming), "x-attempt": attempt}
-        not_before = whole(found, "x-not-before-ms") or now
-        early = timedelta(milliseconds=not_before - now)
-        if early >= RETRY_STEPS[0]:
-            # A wait that no step is long enough for takes several, and none counts as an attempt.
-            headers |= {"x-first-ms": first, "x-not-before-ms": not_before}
-            await self._wait(session, subscription, incoming, headers, early)
-            return
-        fate = await deliver(
-            incoming.body,
-            subscription,
-            attempt=attempt,
-            failing_since=moment(found, "x-first-ms"),
-            tenant=_tenant_of(incoming),
-            metrics=self._metrics,
-            clock=self._clock,
-        )
-        if isinstance(fate, Done):
-            return
-        now = to_ms(self._clock.now())
-        headers["x-first-ms"] = first or now
-        if isinstance(fate, Retry):
-            headers["x-attempt"] = attempt + 1
-            if fate.after > RETRY_STEPS[-1]:
-                headers["x-not-before-ms"] = now + round(fate.after / timedelta(milliseconds=1))
-            await self._wait(session, subscription, incoming, headers, fate.after)
-            return
-        headers |= {
-            "x-queue": self._topology.work(subscription.consumer),
-            "x-type": subscription.contract.wire_name(),
-            "x-died-ms": now,
-            "x-error-code": code_of(fate.error),
-            "x-error": text_of(fate.error),
-        }
-        await self._pass_on(
-            session,
-            kept(incoming.body, headers, incoming.message_id),
-            exchange="",
-            routing_key=self._topology.dead(subscription.service),
-        )
+        tenant = _tenant_of(incoming)
 
-    async def _wait(
-        self,
-        session: Session,
-        subscription: Subscription,
-        incoming: AbstractIncomingMessage,
-        headers: dict[str, Any],
-        wait: timedelta,
+        async def attempt(number: int, failing_since: datetime | None) -> Fate:
+            return await deliver(
+                incoming.body,
+                subscription,
+                attempt=number,
+                failing_since=failing_since,
+                tenant=tenant,
+                metrics=self._metrics,
+                clock=self._clock,
+            )
+
+        place = Place(
+            queue=self._topology.work(subscription.consumer),
+            service=subscription.service,
+            type=subscription.contract.wire_name(),
+            address={"x-tenant": tenant},
+        )
+        await self._fates.decide(session, incoming, place, attempt)
+
+    async def _handle_foreign(
+        self, door: ForeignDoor, session: Session, incoming: AbstractIncomingMessage
     ) -> None:
-        await self._pass_on(
-            session,
-            kept(incoming.body, headers, incoming.message_id),
-            exchange=self._topology.retry(retry_step(wait)),
-            routing_key=self._topology.work(subscription.consumer),
+        ours = our_headers(incoming)
+        key = incoming.routing_key or "" if incoming.exchange else str(ours.get("x-key", ""))
+        received = whole(ours, "x-received-ms") or to_ms(self._clock.now())
+
+        async def attempt(number: int, failing_since: datetime | None) -> Fate:
+            return await deliver_foreign(
+                incoming.body,
+                door,
+                key=key,
+                content_type=incoming.content_type or "",
+                received_at=from_ms(received),
+                attempt=number,
+                failing_since=failing_since,
+                metrics=self._metrics,
+                clock=self._clock,
+            )
+
+        tenant, _ = address_in(key) or ("", "")
+        place = Place(
+            queue=self._topology.pbx_in,
+            service=door.service,
+            type=FOREIGN,
+            address={"x-tenant": tenant, "x-key": key, "x-received-ms": received},
+            content_type=incoming.content_type,
         )
-
-    async def _pass_on(
-        self, session: Session, copy: AmqpMessage, *, exchange: str, routing_key: str
-    ) -> None:
-        """
-        Confirmed in its next queue before the original is acknowledged.
-
-        Nobody waits for it, so it is published once and waits for its confirm as long as the
-        session lasts: each repeat in a memory alarm would be one more copy.
-        """
-        while not session.lost.is_set():
-            try:
-                await session.while_it_lasts(
-                    _confirmed(session, copy, exchange=exchange, routing_key=routing_key)
-                )
-            except PublishError as error:
-                session.lose(f"a queue of ours is gone: {error}")
-            except LOST as error:
-                log.warning("fate_not_stored", queue=routing_key, error=words_of(error))
-                await self._clock.sleep(timedelta(seconds=1))
-            else:
-                return
+        await self._fates.decide(session, incoming, place, attempt)
 
     async def _handle_live(
-        self, _session: Session, subscription: Subscription, incoming: AbstractIncomingMessage
+        self, subscription: Subscription, _session: Session, incoming: AbstractIncomingMessage
     ) -> None:
         await self._once(subscription, incoming)
 
     async def _answer(
-        self, session: Session, subscription: Subscription, incoming: AbstractIncomingMessage
+        self, subscription: Subscription, session: Session, incoming: AbstractIncomingMessage
     ) -> None:
         fate = await self._once(subscription, incoming)
         body, headers = b"", {}
@@ -432,8 +459,7 @@ class RabbitBus:
             raise Unavailable("the broker is away")
         try:
             async with asyncio.timeout(_CONFIRM_SECONDS), self._in_flight:
-                await _confirmed(
-                    session,
+                await session.confirm(
                     message,
                     exchange=exchange,
                     routing_key=routing_key,
@@ -448,28 +474,6 @@ class RabbitBus:
         if self._session is None:
             raise Unavailable("the broker is away")
         return self._session.consuming
-
-
-async def _confirmed(
-    session: Session,
-    message: AmqpMessage,
-    *,
-    exchange: str,
-    routing_key: str,
-    mandatory: bool = True,
-) -> None:
-    """Returns once the broker has confirmed. Raises: one of ``LOST``."""
-    with unasked():
-        # While an alarm blocks publishers this waits, and nothing is sent that could come later.
-        if session.publishing.transport is not None:
-            await session.publishing.transport.ready()
-        channel = session.confirmed
-        target = (
-            await channel.get_exchange(exchange, ensure=False)
-            if exchange
-            else channel.default_exchange
-        )
-        await target.publish(message, routing_key, mandatory=mandatory)
 
 
 def _tenant_of(incoming: AbstractIncomingMessage) -> str:

@@ -47,12 +47,17 @@ def broker_of(url: SecretStr) -> URL:
     return broker.with_query({"heartbeat": str(HEARTBEAT_SECONDS), **broker.query})
 
 
-def kept(data: bytes, headers: dict[str, Any], message_id: str | None) -> AmqpMessage:
+def kept(
+    data: bytes,
+    headers: dict[str, Any],
+    message_id: str | None,
+    content_type: str | None = "application/json",
+) -> AmqpMessage:
     return AmqpMessage(
         data,
         headers=headers,
         message_id=message_id,
-        content_type="application/json",
+        content_type=content_type,
         delivery_mode=DeliveryMode.PERSISTENT,
     )
 

@@ -15,8 +15,8 @@ def our_headers(incoming: AbstractIncomingMessage) -> Mapping[str, Any]:
     """
     The headers of a message that we put into a queue ourselves; of any other, none.
 
-    A retry and a replay come through the default exchange, to which no PBX may write. To the
-    topic exchange it may, and with whatever headers it likes.
+    A retry and a replay come through the default exchange, to which no PBX may write. To a topic
+    exchange it may, and with whatever headers it likes.
     """
     return {} if incoming.exchange else incoming.headers
 

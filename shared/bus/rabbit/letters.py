@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 
 from shared.bus.delivery import CRASHED, dead_letter, letter_id
+from shared.bus.foreign import FOREIGN
 from shared.bus.port import DeadLetter
 from shared.bus.rabbit.headers import death_of, moment, whole
 from shared.bus.rabbit.session import LOST, unasked, words_of
@@ -19,6 +20,8 @@ from shared.errors import NotFound, Unavailable
 from shared.moments import from_ms
 
 _GET_SECONDS = 5.0
+#: Ours have no expiration; a PBX that publishes by itself may give it one.
+_EXPIRED = ("expired", "its sender gave it an expiration, and it was not taken by then")
 
 
 class _Owner(Protocol):
@@ -26,7 +29,13 @@ class _Owner(Protocol):
     def services(self) -> list[str]: ...
 
     async def to_work_queue(
-        self, consumer_queue: str, data: bytes, *, tenant: str, message_id: str | None
+        self,
+        consumer_queue: str,
+        data: bytes,
+        *,
+        headers: dict[str, Any],
+        message_id: str | None,
+        content_type: str | None,
     ) -> None: ...
 
 
@@ -72,8 +81,9 @@ class RabbitDeadLetters:
             await self._owner.to_work_queue(
                 _queue_of(incoming),
                 incoming.body,
-                tenant=letter.tenant or "",
+                headers={"x-tenant": letter.tenant or "", **_address_of(incoming)},
                 message_id=incoming.message_id,
+                content_type=incoming.content_type,
             )
             await incoming.ack()
         return letter
@@ -130,15 +140,25 @@ def _tenant_of(incoming: AbstractIncomingMessage) -> str | None:
     return str(_ours(incoming).get("x-tenant", "")) or None
 
 
+def _address_of(incoming: AbstractIncomingMessage) -> dict[str, Any]:
+    """Of what a PBX published: the routing key it came with, and when it was taken."""
+    headers, keys = _ours(incoming), death_of(incoming).get("routing-keys")
+    if death_of(incoming).get("exchange") and isinstance(keys, list) and keys:
+        return {"x-key": str(keys[0])}
+    return {name: headers[name] for name in ("x-key", "x-received-ms") if name in headers}
+
+
 def _letter(service: str, incoming: AbstractIncomingMessage) -> DeadLetter:
     headers, death = _ours(incoming), death_of(incoming)
     queue = _queue_of(incoming)
     died = moment(headers, "x-died-ms") or death.get("time")
-    code, error = CRASHED if death else (headers.get("x-error-code"), headers.get("x-error"))
+    code, error = headers.get("x-error-code"), headers.get("x-error")
+    if death:
+        code, error = _EXPIRED if death.get("reason") == "expired" else CRASHED
     return dead_letter(
         queue=queue,
         service=service,
-        contract=str(headers.get("x-type") or queue.partition(f".{service}.")[2]),
+        contract=str(headers.get("x-type") or queue.partition(f".{service}.")[2] or FOREIGN),
         tenant=_tenant_of(incoming),
         message_id=incoming.message_id,
         data=incoming.body,

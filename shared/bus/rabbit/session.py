@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from aio_pika import Connection, ExchangeType
+from aio_pika import Message as AmqpMessage
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import (
     AMQPError,
@@ -20,7 +21,8 @@ from aio_pika.exceptions import (
 from yarl import URL
 
 from shared.bus import stray
-from shared.bus.port import Consumer
+from shared.bus.port import Consumer, ForeignDoor
+from shared.bus.rabbit.frames import ForgivingTransport
 from shared.bus.topology import DELIVERY_LIMIT, RETRY_STEPS, Topology
 from shared.errors import BadSetting
 from shared.observe.logging import mask_text
@@ -33,6 +35,8 @@ CONNECT_SECONDS = 5.0
 CONSUME_SECONDS = 5.0
 #: A queue that grew to this is a consumer that was forgotten; publishers are told.
 _MAX_LENGTH = 1_000_000
+#: What PBXs publish while nobody takes it must not fill the broker's disk, which would stop all.
+_FOREIGN_BYTES = 256 * 1024 * 1024
 _KEPT_WITHOUT_CONSUMER = timedelta(seconds=60)
 
 #: What a lost connection raises, besides a CancelledError that nobody asked for: aiormq answers
@@ -120,6 +124,21 @@ class Session:
             end.cancel()
             task.cancel()
 
+    async def confirm(
+        self, message: AmqpMessage, *, exchange: str, routing_key: str, mandatory: bool = True
+    ) -> None:
+        """Publishes, and returns once the broker has confirmed. Raises: one of ``LOST``."""
+        with unasked():
+            # While an alarm blocks publishers this waits; nothing is sent that could come later.
+            if self.publishing.transport is not None:
+                await self.publishing.transport.ready()
+            target = (
+                await self.confirmed.get_exchange(exchange, ensure=False)
+                if exchange
+                else self.confirmed.default_exchange
+            )
+            await target.publish(message, routing_key, mandatory=mandatory)
+
     async def close(self) -> None:
         self.lose("closed by us")
         await asyncio.gather(
@@ -128,7 +147,12 @@ class Session:
 
 
 async def open_session(
-    url: URL, topology: Topology, consumers: Sequence[Consumer], *, instance: str
+    url: URL,
+    topology: Topology,
+    consumers: Sequence[Consumer],
+    *,
+    instance: str,
+    door: ForeignDoor | None = None,
 ) -> Session:
     """
     Connect twice and declare everything, idempotently.
@@ -143,7 +167,7 @@ async def open_session(
             consuming = await _connect(url, f"callmesh consume {instance}")
             undo.push_async_callback(_close, consuming)
             session = Session(publishing, consuming)
-            await _declare(consuming, topology, consumers)
+            await _declare(consuming, topology, consumers, door)
             session.confirmed = await publishing.channel(on_return_raises=True)
             session.unconfirmed = await publishing.channel(publisher_confirms=False)
             for end in (publishing, consuming, session.confirmed, session.unconfirmed):
@@ -157,13 +181,14 @@ async def open_session(
         ) from None
     except ChannelPreconditionFailed as error:
         raise BadSetting(
-            f"CALLMESH_AMQP_PREFIX: a queue of this name has other arguments ({error.reason}); "
-            "delete it when it is empty, or set another prefix"
+            "CALLMESH_AMQP_PREFIX: a queue or exchange of this name has other arguments "
+            f"({error.reason}); delete it when it is empty, or set another prefix"
         ) from None
 
 
 async def _connect(url: URL, name: str) -> AbstractConnection:
     connection = Connection(url, client_properties={"connection_name": name})
+    connection.kwargs["transport_factory"] = ForgivingTransport()
     try:
         await connection.connect(timeout=CONNECT_SECONDS)
     except BaseException:
@@ -183,7 +208,10 @@ async def _close(connection: AbstractConnection) -> None:
 
 
 async def _declare(
-    connection: AbstractConnection, names: Topology, consumers: Sequence[Consumer]
+    connection: AbstractConnection,
+    names: Topology,
+    consumers: Sequence[Consumer],
+    door: ForeignDoor | None,
 ) -> None:
     """On a channel of its own: a clash closes the channel for all on it."""
     channel = await connection.channel()
@@ -197,7 +225,8 @@ async def _declare(
             arguments={**_QUORUM, "x-message-ttl": round(step / timedelta(milliseconds=1))},
         )
         await waiting.bind(fan)
-    for service in sorted({consumer.service for consumer in consumers}):
+    services = {consumer.service for consumer in consumers} | ({door.service} if door else set())
+    for service in sorted(services):
         await channel.declare_queue(
             names.dead(service),
             durable=True,
@@ -208,15 +237,28 @@ async def _declare(
         queue = await channel.declare_queue(
             names.work(consumer),
             durable=True,
-            arguments={
-                **_QUORUM,
-                "x-dead-letter-routing-key": names.dead(consumer.service),
-                "x-delivery-limit": DELIVERY_LIMIT,
-                "x-max-length": _MAX_LENGTH,
-            },
+            arguments=_work(dead=names.dead(consumer.service)),
         )
         await queue.bind(events, names.binding_key(consumer.contract.wire_name()))
+    if door is not None:
+        published = await channel.declare_exchange(names.pbx, ExchangeType.TOPIC, durable=True)
+        queue = await channel.declare_queue(
+            names.pbx_in,
+            durable=True,
+            arguments=_work(dead=names.dead(door.service)) | {"x-max-length-bytes": _FOREIGN_BYTES},
+        )
+        await queue.bind(published, "#")
     await channel.close()
+
+
+def _work(*, dead: str) -> dict[str, Any]:
+    """Arguments of a queue that is worked off."""
+    return {
+        **_QUORUM,
+        "x-dead-letter-routing-key": dead,
+        "x-delivery-limit": DELIVERY_LIMIT,
+        "x-max-length": _MAX_LENGTH,
+    }
 
 
 def transient(*, max_length: int | None = None) -> dict[str, Any]:
