@@ -21,6 +21,8 @@ _WORDS = {
     "time_delta_parsing": "not a length of time: 250ms, 1.5s, 10m, 2h",
     "time_delta_type": "not a length of time: 250ms, 1.5s, 10m, 2h",
 }
+#: What somebody sent on purpose has thousands; who made a mistake mends these first.
+_MOST_FAULTS = 200
 #: A bound comes as Python writes it: ``datetime.timedelta(seconds=10)``.
 _LENGTH = re.compile(r"datetime\.timedelta\((.*)\)")
 _PART = re.compile(r"(\w+)=(-?\d+)")
@@ -35,15 +37,13 @@ def faults_by_path(
     faulty themselves: that is what makes them too few. With the *model* that was read, an unknown
     key comes with the known one that it is close to.
     """
-    found = [
-        (tuple(fault["loc"]), _words(fault, model))
-        for fault in error.errors(include_url=False, include_input=False)
-    ]
-    return [
-        (path, what)
-        for path, what in found
-        if not any(len(other) > len(path) and other[: len(path)] == path for other, _ in found)
-    ]
+    faults = error.errors(include_url=False, include_input=False)
+    found = [(tuple(fault["loc"]), _words(fault, model)) for fault in faults[:_MOST_FAULTS]]
+    above = {path[:length] for path, _ in found for length in range(len(path))}
+    told = [(path, what) for path, what in found if path not in above]
+    if len(faults) > _MOST_FAULTS:
+        told.append(((), f"and {len(faults) - _MOST_FAULTS} faults more"))
+    return told
 
 
 def faults_in(error: ValidationError) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from copy import copy
 from dataclasses import dataclass
 from datetime import timedelta
+from http import HTTPStatus
 from time import perf_counter
 from types import TracebackType
 from typing import Self
@@ -15,12 +17,17 @@ import aiohttp
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random
 from yarl import URL
 
-from shared.errors import MeshError, OutOfTime, Rejected, Unavailable
+from shared.errors import ContractError, Forbidden, MeshError, OutOfTime, Rejected, Unavailable
 from shared.net.guard import AddressGuard, GuardedResolver
 from shared.observe import tracing
 
 #: A page of 200 CRM records is some hundred kilobytes.
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
+#: A PBX's event is some kilobytes.
+MAX_WEBSOCKET_BYTES = 1024 * 1024
+_HEARTBEAT = 20.0
+#: A peer that is told goodbye says so at once, or is gone.
+_GOODBYE = 2.0
 #: Connections in all, and to one host: a CRM that hangs must leave room for the others.
 _POOL, _POOL_PER_HOST = 128, 24
 #: Methods that change nothing (RFC 9110).
@@ -49,8 +56,45 @@ class Exchange:
     took: timedelta
 
 
+class WebSocket:
+    """An open one: text goes and comes; it pings by itself and notices a dead peer."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse, host: str) -> None:
+        self._socket = socket
+        self._host = host
+
+    async def send(self, text: str) -> None:
+        """Raises: Unavailable."""
+        try:
+            await self._socket.send_str(text)
+        except (aiohttp.ClientError, ConnectionError) as error:
+            raise Unavailable(f"{self._host} broke off: {type(error).__name__}") from error
+
+    async def receive(self) -> str:
+        """The next text. Raises: Unavailable when it is over, ContractError for bytes."""
+        message = await self._socket.receive()
+        if message.type is aiohttp.WSMsgType.TEXT:
+            text: str = message.data
+            return text
+        if message.type is aiohttp.WSMsgType.BINARY:
+            raise ContractError(f"{self._host} sent bytes where text was due")
+        raise Unavailable(f"{self._host} closed the connection ({self._socket.close_code})")
+
+
+@dataclass(frozen=True, slots=True)
+class _Sending:
+    method: str
+    url: URL
+    headers: Mapping[str, str]
+    body: bytes | None
+    ssl: aiohttp.Fingerprint | bool
+
+
 class _NotSent(Unavailable):
     """The connection was never made, so nothing can have happened at the other end."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, sent=False)
 
 
 class _TooLong(Exception):
@@ -63,22 +107,32 @@ class HttpClient:
     def __init__(self, guard: AddressGuard) -> None:
         self._guard = guard
         self._session: aiohttp.ClientSession | None = None
+        #: WebSockets stay open for days: they take no places of requests.
+        self._sockets: aiohttp.ClientSession | None = None
         self._watcher: Callable[[Exchange], None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
+        self._session = self._opened(limit=_POOL, per_host=_POOL_PER_HOST)
+        self._sockets = self._opened(limit=0, per_host=0, middlewares=(_no_redirect,))
+        return self
+
+    def _opened(
+        self, *, limit: int, per_host: int, middlewares: Sequence[aiohttp.ClientMiddlewareType] = ()
+    ) -> aiohttp.ClientSession:
+        """*limit* 0: none."""
+        return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=_POOL,
-                limit_per_host=_POOL_PER_HOST,
+                limit=limit,
+                limit_per_host=per_host,
                 resolver=GuardedResolver(self._guard),
                 ttl_dns_cache=60,
             ),
             auto_decompress=True,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "callmesh"},
+            middlewares=middlewares,
             trust_env=False,
         )
-        return self
 
     async def __aexit__(
         self,
@@ -86,8 +140,9 @@ class HttpClient:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        for session in (self._session, self._sockets):
+            if session is not None:
+                await session.close()
 
     def watched(self, watcher: Callable[[Exchange], None]) -> HttpClient:
         """The same client and its connections, telling *watcher* of every exchange."""
@@ -107,10 +162,12 @@ class HttpClient:
         within: timedelta,
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
+        fingerprint: bytes | None = None,
     ) -> Answer:
         """
         *url* goes out as it is, nothing is quoted again. A request whose connection could not be
         made is tried once more, as is one that was cut off and whose method makes that harmless.
+        *fingerprint*, the SHA-256 of the server's certificate, stands in place of an authority.
 
         Raises: Unavailable (no answer in time, no connection; an answer over the cap, where the
         method may have changed something), Rejected (an address that is forbidden or none, headers
@@ -119,7 +176,8 @@ class HttpClient:
         began = perf_counter()
         answer, fault = None, None
         try:
-            answer = await self._sent(method, url, within, headers or {}, body)
+            sending = _Sending(method, url, headers or {}, body, _pinned(fingerprint))
+            answer = await self._sent(sending, within)
             return answer
         except MeshError as error:
             fault = error.message
@@ -129,15 +187,8 @@ class HttpClient:
                 took = timedelta(seconds=perf_counter() - began)
                 self._watcher(Exchange(method, url, headers or {}, body, answer, fault, took))
 
-    async def _sent(
-        self,
-        method: str,
-        url: URL,
-        within: timedelta,
-        headers: Mapping[str, str],
-        body: bytes | None,
-    ) -> Answer:
-        _check_name(url)
+    async def _sent(self, sending: _Sending, within: timedelta) -> Answer:
+        _check_name(sending.url)
         # What was cut off aiohttp repeats by itself, once, where the method is idempotent.
         again = retry_if_exception_type(_NotSent)
         try:
@@ -146,24 +197,70 @@ class HttpClient:
                     stop=stop_after_attempt(2), wait=wait_random(0, 0.2), retry=again, reraise=True
                 ):
                     with attempt:
-                        return await self._once(method, url, headers, body)
+                        return await self._once(sending)
         except TimeoutError:
             raise OutOfTime(
-                f"{url.host} did not answer within {within.total_seconds():g} s"
+                f"{sending.url.host} did not answer within {within.total_seconds():g} s"
             ) from None
         raise AssertionError("unreachable: tenacity raises what the last attempt raised")
 
-    async def _once(
-        self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None
-    ) -> Answer:
+    @asynccontextmanager
+    async def websocket(
+        self,
+        url: URL,
+        *,
+        within: timedelta,
+        headers: Mapping[str, str] | None = None,
+        fingerprint: bytes | None = None,
+    ) -> AsyncIterator[WebSocket]:
+        """
+        *within* is for the opening. Its ping's deadline is 10 s, a message's bound 1 MiB.
+
+        Raises: Unavailable, Rejected (a forbidden address), Forbidden (401 or 403).
+        """
+        _check_name(url)
+        if self._sockets is None:
+            raise RuntimeError("enter the client first")
+        self._guard.check_host(url.host or "")
+        host = url.host or ""
+        try:
+            async with asyncio.timeout(within.total_seconds()):
+                socket = await self._sockets.ws_connect(
+                    url,
+                    headers=headers,
+                    heartbeat=_HEARTBEAT,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=_GOODBYE),
+                    max_msg_size=MAX_WEBSOCKET_BYTES,
+                    ssl=_pinned(fingerprint),
+                )
+        except TimeoutError:
+            raise OutOfTime(f"{host} did not answer within {within.total_seconds():g} s") from None
+        except aiohttp.WSServerHandshakeError as error:
+            if error.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+                raise Forbidden(f"{host} refuses the login ({error.status})") from None
+            raise Unavailable(f"{host} opens no WebSocket here ({error.status})") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise Unavailable(f"no connection to {host}: {_words(error)}") from None
+        try:
+            yield WebSocket(socket, host)
+        finally:
+            await socket.close()
+
+    async def _once(self, sending: _Sending) -> Answer:
+        method, url = sending.method, sending.url
         if self._session is None:
             raise RuntimeError("enter the client first")
         self._guard.check_host(url.host or "")
         trace = tracing.traceparent()
-        sent = {**headers, **({"traceparent": trace} if trace else {})}
+        sent = {**sending.headers, **({"traceparent": trace} if trace else {})}
         try:
             async with self._session.request(
-                method, url, headers=sent, data=body, allow_redirects=False
+                method,
+                url,
+                headers=sent,
+                data=sending.body,
+                allow_redirects=False,
+                ssl=sending.ssl,
             ) as response:
                 return Answer(
                     response.status,
@@ -174,6 +271,8 @@ class HttpClient:
             # What it did is done, and whoever sent it must not take it for refused.
             kind = Rejected if method in _SAFE else Unavailable
             raise kind(f"{url.host} answered more than {MAX_ANSWER_BYTES} bytes") from error
+        except aiohttp.ServerFingerprintMismatch as error:
+            raise _NotSent(f"no connection to {url.host}: {_words(error)}") from None
         except aiohttp.ClientConnectorError as error:
             raise _NotSent(f"no connection to {url.host}: {error.os_error}") from error
         except (aiohttp.ClientError, OSError) as error:
@@ -184,6 +283,29 @@ class HttpClient:
             raise Rejected(
                 f"{url.host} cannot be asked: its address or a header of the request is malformed"
             ) from None
+
+
+async def _no_redirect(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """What is opened as a WebSocket would be followed, secrets and all, to wherever it points."""
+    answer = await handler(request)
+    if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST:
+        answer.close()
+        raise Unavailable(f"{request.url.host} opens no WebSocket here ({answer.status})")
+    return answer
+
+
+def _pinned(fingerprint: bytes | None) -> aiohttp.Fingerprint | bool:
+    return True if fingerprint is None else aiohttp.Fingerprint(fingerprint)
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, aiohttp.ServerFingerprintMismatch):
+        return f"its certificate is another, with SHA-256 {error.got.hex()}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return str(error.os_error)
+    return type(error).__name__
 
 
 def _check_name(url: URL) -> None:

@@ -153,3 +153,19 @@ def test_a_wrong_length_of_time_is_told_in_words_of_the_file(text: Any, expected
         Wait.model_validate({"within": text})
 
     assert faults_by_path(caught.value) == [(("within",), expected)]
+
+
+class Strict(BaseModel, extra="forbid"):
+    within: int = 0
+
+
+def test_of_thousands_of_faults_the_first_are_told_and_the_rest_counted() -> None:
+    document = {f"unknown{number}": 1 for number in range(5000)}
+    with pytest.raises(ValidationError) as caught:
+        Strict.model_validate(document)
+
+    told = faults_by_path(caught.value, Strict)
+    (path, what) = told[-1]
+    assert len(told) < 300
+    assert path == ()
+    assert "faults more" in what
