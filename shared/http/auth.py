@@ -43,6 +43,9 @@ class Scope(StrEnum):
     CONTACTS_READ = "contacts:read"
     CRM_WRITE = "crm:write"
     POPS_READ = "pops:read"
+    AGENTS_WRITE = "agents:write"
+    SITE_READ = "site:read"
+    SITE_WRITE = "site:write"
 
 
 class ApiKey(Document):

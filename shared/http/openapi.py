@@ -33,7 +33,8 @@ def build(title: str, version: str, operations: Iterable[Operation[Any]]) -> dic
     operations = sorted(operations, key=lambda op: (op.path, op.method))
     models: dict[tuple[type[BaseModel], str], None] = {(Problem, "serialization"): None}
     for op in operations:
-        models[op.response_model, "serialization"] = None
+        if op.answer is not Answer.RAW:
+            models[op.response_model, "serialization"] = None
         if body := _body_model(op):
             models[body, "validation"] = None
     refs, schemas = models_json_schema(list(models), ref_template=_REF)  # type: ignore[arg-type]  # mode is one of two literals
@@ -70,7 +71,8 @@ def _body_model(op: Operation[Any]) -> type[BaseModel] | None:
 
 
 def _is_raw(op: Operation[Any]) -> bool:
-    return In.REQUEST in places(op.request_model).values()
+    where = places(op.request_model).values()
+    return In.REQUEST in where and In.BODY not in where
 
 
 def _takes_any_body(op: Operation[Any]) -> bool:
@@ -103,13 +105,14 @@ def _operation(op: Operation[Any], refs: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _responses(op: Operation[Any], refs: Mapping[Any, Any]) -> dict[str, Any]:
-    schema = refs[op.response_model, "serialization"]
-    content: dict[str, Any] = {op.answer.value: {"schema": schema}}
-    if op.answer is Answer.TEXT:
-        content = {
-            "text/plain": {"schema": {"type": "string"}},
-            "application/json": {"schema": schema},
-        }
+    text = {"schema": {"type": "string"}}
+    if op.answer is Answer.RAW:
+        content: dict[str, Any] = {op.answer.value: text}
+    else:
+        schema = {"schema": refs[op.response_model, "serialization"]}
+        content = {op.answer.value: schema}
+        if op.answer is Answer.TEXT:
+            content = {"text/plain": text, "application/json": schema}
     responses: dict[str, Any] = {str(op.status): {"description": "Done.", "content": content}}
     errors: list[type[MeshError]] = [ContractError, *op.errors]
     if op.scope is not None:

@@ -45,6 +45,8 @@ class RawRequest(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     method: str
+    #: The address that the connection comes from: behind a proxy the proxy's.
+    peer: str
     #: Scheme and host as this server was called: behind a proxy not what the client wrote.
     origin: str
     #: Path and query, as they were written.
@@ -53,6 +55,16 @@ class RawRequest(BaseModel):
     #: Names in lower case; the first of several of a name.
     headers: Mapping[str, str] = Field(repr=False)
     body: bytes = Field(repr=False)
+
+
+class RawAnswer(BaseModel):
+    """An answer whose form somebody else has laid down."""
+
+    model_config = ConfigDict(frozen=True)
+
+    content_type: str
+    body: bytes
+    status: int = 200
 
 
 T = TypeVar("T")
@@ -76,6 +88,8 @@ class Answer(Enum):
     TEXT = "text/plain"
     #: Server-sent events: one per model that the handler yields.
     STREAM = "text/event-stream"
+    #: A :class:`RawAnswer`: in whatever form a PBX wants it.
+    RAW = "*/*"
 
 
 class ServerEvent(Protocol):
@@ -141,7 +155,7 @@ class Routes(Generic[D]):
                     key_in_query=key_in_query,
                     errors=errors,
                     tag=self.tag,
-                    answer=Answer.TEXT if text else Answer.JSON,
+                    answer=_answer_of(answer, text=text),
                     handler=handler,
                     request_model=asked,
                     response_model=answer,
@@ -179,6 +193,12 @@ class Routes(Generic[D]):
             return handler
 
         return register
+
+
+def _answer_of(model: type[BaseModel], *, text: bool) -> Answer:
+    if model is RawAnswer:
+        return Answer.RAW
+    return Answer.TEXT if text else Answer.JSON
 
 
 def places(model: type[BaseModel]) -> dict[str, In]:

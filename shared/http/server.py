@@ -179,7 +179,7 @@ class HttpServer:
             try:
                 answer = await operation.handler(deps, asked)
             except ContractError as error:
-                if In.REQUEST not in where.values():
+                if In.REQUEST not in where.values() or In.BODY in where.values():
                     raise
                 return _unreadable(mask_text(error.message))
             return _plain(operation, answer, request)
@@ -220,6 +220,13 @@ class HttpServer:
         caller: Caller | None,
     ) -> BaseModel | web.Response:
         raw: dict[str, Any] = {name: caller for name, place in where.items() if place is In.KEY}
+        whole: RawRequest | None = None
+        if In.REQUEST in where.values():
+            most = MAX_BODY_BYTES if In.BODY in where.values() else MAX_RAW_BYTES
+            found = await self._raw(request, most=most)
+            if isinstance(found, web.Response):
+                return found
+            whole = found
         for field, place in where.items():
             name = input_name(operation.request_model, field)
             if place is In.PATH:
@@ -228,22 +235,24 @@ class HttpServer:
                 raw[name] = request.query[name]
             elif place is In.HEADER and header_name(name) in request.headers:
                 raw[name] = request.headers[header_name(name)]
-            elif place in {In.BODY, In.REQUEST}:
-                reading = self._json(request) if place is In.BODY else self._raw(request)
-                body = await reading
+            elif place is In.REQUEST:
+                raw[name] = whole
+            elif place is In.BODY:
+                body = await self._json(request, whole)
                 if isinstance(body, web.Response):
                     return body
                 raw[name] = body
         return operation.request_model.model_validate(raw)
 
-    async def _json(self, request: web.Request) -> Any:
+    async def _json(self, request: web.Request, whole: RawRequest | None) -> Any:
+        """*whole*: the request, where it was read before."""
         if request.content_type != "application/json":
             return problems.problem(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                 "unsupported_media_type",
                 "Send the body as application/json.",
             )
-        body = await self._body(request)
+        body = whole.body if whole is not None else await self._body(request)
         if isinstance(body, web.Response):
             return body
         try:
@@ -251,8 +260,8 @@ class HttpServer:
         except (ValueError, RecursionError):
             return _unreadable("The body is not JSON in UTF-8.")
 
-    async def _raw(self, request: web.Request) -> RawRequest | web.Response:
-        body = await self._body(request.clone(client_max_size=MAX_RAW_BYTES))
+    async def _raw(self, request: web.Request, *, most: int) -> RawRequest | web.Response:
+        body = await self._body(request.clone(client_max_size=most))
         if isinstance(body, web.Response):
             return body
         headers: dict[str, str] = {}
@@ -260,6 +269,7 @@ class HttpServer:
             headers.setdefault(name.lower(), _clean(value))
         return RawRequest(
             method=request.method,
+            peer=request.remote or "",
             origin=_clean(f"{request.scheme}://{request.host}"),
             target=_clean(request.rel_url.raw_path_qs),
             query={_clean(name): _clean(value) for name, value in request.query.items()},
@@ -363,6 +373,10 @@ def _plain(operation: Operation[Any], answer: Any, request: web.Request) -> web.
         "Accept", ""
     ):
         return web.Response(status=operation.status, text=answer.as_text())
+    if operation.answer is Answer.RAW:
+        return web.Response(
+            status=answer.status, body=answer.body, headers={"Content-Type": answer.content_type}
+        )
     return web.Response(
         status=operation.status,
         body=answer.model_dump_json(exclude_none=True),

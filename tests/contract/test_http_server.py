@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from io import BytesIO
 from typing import Annotated, Any
 
 import aiohttp
@@ -47,10 +48,21 @@ from shared.errors import (
 )
 from shared.http import openapi
 from shared.http.auth import API_KEYS, Caller, KeyBook, Scope
-from shared.http.routes import FromBody, FromHeader, FromKey, FromPath, FromQuery, Routes
+from shared.http.routes import (
+    FromBody,
+    FromHeader,
+    FromKey,
+    FromPath,
+    FromQuery,
+    FromRequest,
+    RawAnswer,
+    RawRequest,
+    Routes,
+)
 from shared.http.server import (
     MAX_AT_ONCE,
     MAX_BODY_BYTES,
+    MAX_RAW_BYTES,
     MAX_STREAMS,
     PATIENCE,
     HttpServer,
@@ -71,6 +83,7 @@ class Deps:
     news: asyncio.Queue[str | None] = field(default_factory=asyncio.Queue)
     listeners: int = 0
     error: Exception = field(default_factory=lambda: MeshError("none set"))
+    came: RawRequest | None = None
 
 
 routes: Routes[Deps] = Routes(tag="things")
@@ -204,6 +217,46 @@ async def read_slowly(deps: Deps, _: Empty) -> Said:
     finally:
         deps.waiting -= 1
     return Said(words="done")
+
+
+class AskAsIAm(BaseModel):
+    caller: FromKey[Caller]
+    name: FromPath[Annotated[str, StringConstraints(max_length=8)]]
+    request: FromRequest[RawRequest]
+
+
+@routes("POST", "/v1/forms/{name}", scope=Scope.ROUTE_ASK, key_in_query=True, errors=(NotFound,))
+async def ask_in_another_form(deps: Deps, asked: AskAsIAm) -> RawAnswer:
+    """Asked and answered in a form that somebody else has laid down."""
+    deps.came = asked.request
+    if asked.request.body == b"unreadable":
+        raise ContractError("no form: ?token=abc123")
+    if asked.name == "nobody":
+        raise NotFound("There is no such form.")
+    return RawAnswer(
+        content_type="text/xml; charset=koi8-r", body="<да/>".encode("koi8-r"), status=203
+    )
+
+
+@routes("GET", "/v1/forms/{name}", scope=Scope.ROUTE_ASK, key_in_query=True)
+async def ask_by_url(deps: Deps, asked: AskAsIAm) -> RawAnswer:
+    """The same, by a URL alone."""
+    deps.came = asked.request
+    return RawAnswer(content_type="text/plain", body=b"")
+
+
+class SignedOrder(BaseModel):
+    request: FromRequest[RawRequest]
+    body: FromBody[OrderIn]
+
+
+@routes("POST", "/v1/signed", scope=None, status=202)
+async def place_signed(deps: Deps, asked: SignedOrder) -> Said:
+    """An order whose bytes are signed."""
+    deps.came = asked.request
+    if asked.body.number == "13":
+        raise ContractError("body.number: nobody has that")
+    return Said(words=asked.body.number)
 
 
 class Bound(BaseModel):
@@ -776,6 +829,129 @@ async def test_a_body_that_may_be_one_of_several_is_told_of_by_its_own_places(
     assert reply.json["errors"] == [{"where": place, "what": what}]
 
 
+# -- requests and answers in somebody else's form ---------------------------------------------
+
+
+async def test_a_request_comes_whole_and_its_answer_goes_out_as_it_is(api: Api) -> None:
+    body = bytes(range(256))
+    reply = await api.ask(
+        "POST",
+        f"/v1/forms/x?key={api.token}&a=1%202&a=3&b=%D0%B4",
+        key="",
+        data=body,
+        headers={"Content-Type": "text/odd", "X-Sign": "abc"},
+    )
+
+    assert (reply.status, reply.headers["Content-Type"]) == (203, "text/xml; charset=koi8-r")
+    assert reply.text == "<да/>"
+    assert reply.headers["X-Trace-Id"]
+    came = api.deps.came
+    assert came is not None
+    assert (came.method, came.peer, came.body) == ("POST", "127.0.0.1", body)
+    assert (came.headers["x-sign"], came.headers["content-type"]) == ("abc", "text/odd")
+    assert came.origin == f"http://127.0.0.1:{api.port}"
+    assert came.target == f"/v1/forms/x?key={api.token}&a=1%202&a=3&b=%D0%B4"
+    assert {**came.query} == {"key": api.token, "a": "3", "b": "д"}
+
+
+async def test_what_a_request_held_is_not_in_its_repr(api: Api) -> None:
+    await api.ask("POST", "/v1/forms/x?secret=in-the-url", data=b"in-the-body")
+    shown = repr(api.deps.came)
+    assert "in-the" not in shown
+    assert api.token not in shown
+
+
+async def test_a_request_by_url_alone_is_one(api: Api) -> None:
+    reply = await api.get("/v1/forms/x?a=1")
+    assert (reply.status, reply.text) == (200, "")
+    assert api.deps.came is not None
+    assert (api.deps.came.method, api.deps.came.body) == ("GET", b"")
+
+
+async def test_of_a_head_that_comes_twice_the_first_counts(api: Api) -> None:
+    """As for whoever checks a signature: a second one must not be read in its place."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    head = (
+        f"GET /v1/forms/x HTTP/1.1\r\nHost: x\r\nX-Api-Key: {api.token}\r\n"
+        "X-Sign: one\r\nx-sign: two\r\nConnection: close\r\n\r\n"
+    )
+    writer.write(head.encode())
+    assert b"200" in await reader.readline()
+    await reader.read()
+    writer.close()
+    assert api.deps.came is not None
+    assert api.deps.came.headers["x-sign"] == "one"
+
+
+async def test_odd_bytes_in_a_head_and_a_url_break_nothing(api: Api) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    head = (
+        f"GET /v1/forms/x?a=%ff&b=\xfe HTTP/1.1\r\nHost: x\r\nX-Api-Key: {api.token}\r\n"
+        "X-Odd: \xe9\xff\r\nConnection: close\r\n\r\n"
+    )
+    writer.write(head.encode("latin-1"))
+    status = await reader.readline()
+    await reader.read()
+    writer.close()
+    assert b"500" not in status
+    if api.deps.came is not None:
+        api.deps.came.model_dump_json(exclude={"body"})  # it can be kept
+
+
+async def test_what_its_handler_cannot_read_is_a_body_that_cannot_be_read(api: Api) -> None:
+    reply = await api.ask("POST", "/v1/forms/x", data=b"unreadable")
+    assert_problem(reply, 400, "unreadable_body")
+    assert "abc123" not in reply.text
+    assert_problem(await api.ask("POST", "/v1/forms/nobody", data=b""), 404, "not_found")
+    assert_problem(await api.ask("POST", "/v1/forms/too-long-a-name"), 422, "invalid_request")
+
+
+async def test_a_stranger_s_body_is_not_read(api: Api) -> None:
+    reply = await api.ask("POST", "/v1/forms/x", key="", data=BytesIO(b"x" * (MAX_RAW_BYTES + 1)))
+    assert_problem(reply, 401, "unauthenticated")
+    assert api.deps.came is None
+
+
+@pytest.mark.parametrize(
+    ("path", "bound"), [("/v1/forms/x", MAX_RAW_BYTES), ("/v1/signed", MAX_BODY_BYTES)]
+)
+async def test_a_whole_request_has_a_bound(api: Api, path: str, bound: int) -> None:
+    body = b'{"number": "4420"}'
+    json_head = {"Content-Type": "application/json"}
+    there = body + b" " * (bound - len(body))
+    assert (await api.ask("POST", path, data=BytesIO(there), headers=json_head)).status < 300
+    over = await api.ask("POST", path, data=BytesIO(there + b" "), headers=json_head)
+    assert_problem(over, 413, "request_entity_too_large")
+
+
+async def test_a_signed_body_is_checked_as_any_and_there_as_it_came(api: Api) -> None:
+    data = b'{"number":   "4420"}'
+    reply = await api.ask(
+        "POST", "/v1/signed", data=data, headers={"Content-Type": "application/json"}
+    )
+    assert (reply.status, reply.json) == (202, {"words": "4420"})
+    assert api.deps.came is not None
+    assert api.deps.came.body == data
+
+
+@pytest.mark.parametrize(
+    ("data", "content_type", "status", "code"),
+    [
+        (b"{", "application/json", 400, "unreadable_body"),
+        (b"{}", "text/plain", 415, "unsupported_media_type"),
+        (b"{}", "application/json", 422, "invalid_request"),
+        # The handler has a model of it: a fault is one of the request, not of its form.
+        (b'{"number": "13"}', "application/json", 422, "contract_violation"),
+    ],
+)
+async def test_a_signed_body_that_is_wrong_is_told_as_any(
+    api: Api, data: bytes, content_type: str, status: int, code: str
+) -> None:
+    headers = {"Content-Type": content_type}
+    reply = await api.ask("POST", "/v1/signed", data=data, headers=headers)
+    assert_problem(reply, status, code)
+
+
 # -- what goes wrong ------------------------------------------------------------------------
 
 
@@ -1224,3 +1400,20 @@ def test_the_document_tells_the_kinds_of_an_answer() -> None:
     assert kinds("/v1/me") == {"application/json"}
     assert kinds("/v1/words") == {"text/plain", "application/json"}
     assert kinds("/v1/news/{topic}") == {"text/event-stream"}
+    assert kinds("/v1/forms/{name}") == {"*/*"}
+    assert "RawAnswer" not in the_document()["components"]["schemas"]
+
+
+def test_the_document_tells_what_may_be_sent_where_the_form_is_somebody_else_s() -> None:
+    form, by_url = operation("/v1/forms/{name}", "post"), operation("/v1/forms/{name}")
+    signed = operation("/v1/signed", "post")
+
+    assert form["requestBody"] == {"content": {"*/*": {}}}
+    assert "requestBody" not in by_url
+    assert list(signed["requestBody"]["content"]) == ["application/json"]
+    assert {p["name"] for p in form["parameters"]} == {"name"}
+    assert set(form["responses"]) == {
+        *("200", "400", "401", "403", "404", "408", "413", "422", "503")
+    }
+    assert set(by_url["responses"]) == {"200", "400", "401", "403", "422", "503"}
+    assert set(signed["responses"]) == {"202", "400", "408", "413", "415", "422"}
