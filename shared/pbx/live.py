@@ -1,9 +1,13 @@
-"""A call in progress, as :mod:`tracker` keeps it: what became of it, and what is told of that."""
+"""
+A call in progress, as the readers of channel events keep it: what became of it, and what is told
+of that. Pure.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any
 
 from shared.contracts.calls import (
@@ -14,21 +18,29 @@ from shared.contracts.calls import (
     CallStarted,
     Direction,
     Disposition,
+    EndKnown,
     HangupBy,
     LegEnded,
     LegOutcome,
     Party,
 )
-from shared.pbx.asterisk.channels import ANSWERED_ELSEWHERE, Kind, outcome_by_cause
+from shared.pbx.causes import ANSWERED_ELSEWHERE, outcome_by_cause
 from shared.pbx.port import Sighting
 
 #: It was offered to somebody who let it pass.
 _LET_PASS = frozenset({LegOutcome.NO_ANSWER, LegOutcome.CANCELLED})
 
 
+class Kind(Enum):
+    TRUNK = "trunk"
+    PHONE = "phone"
+    #: The PBX's own plumbing (Asterisk: ``Local/…``), nobody's phone.
+    LOCAL = "local"
+
+
 @dataclass(slots=True, eq=False)
 class LiveLeg:
-    uniqueid: str
+    leg_id: str
     endpoint: str
     kind: Kind
     call: LiveCall
@@ -71,7 +83,7 @@ class LiveCall:
 
     call_id: str
     pbx: str
-    linkedid: str
+    pbx_call_id: str
     began_at: datetime
     exten: str
     out: list[Sighting]
@@ -88,7 +100,13 @@ class LiveCall:
     voicemail: bool = False
     #: A leg of it went on in another call.
     merged: bool = False
+    #: We came when it was under way: what was before is not known.
+    joined: bool = False
+    #: It was gone when the connection to the PBX was back.
+    lost_sight: bool = False
     recordings: set[str] = field(default_factory=set)
+    #: All ids under which the PBX speaks of it.
+    known_as: set[str] = field(default_factory=set)
     asked_to_hang_up: LiveLeg | None = None
     cause: int | None = None
     ended_at: datetime | None = None
@@ -131,7 +149,7 @@ class LiveCall:
             self.began_at,
             "started",
             CallStarted,
-            pbx_call_id=self.linkedid,
+            pbx_call_id=self.pbx_call_id,
             direction=direction,
             caller=caller,
             dialled=dialled,
@@ -148,9 +166,9 @@ class LiveCall:
         leg.rang = True
         self.tell(
             at,
-            f"ringing/{leg.uniqueid}",
+            f"ringing/{leg.leg_id}",
             CallRinging,
-            leg_id=leg.uniqueid,
+            leg_id=leg.leg_id,
             callee=leg.party,
             caller=caller,
             queue=self.queue,
@@ -190,15 +208,15 @@ class LiveCall:
         """
         if leg.answered and leg.offered:
             self._tell_leg_over(leg, at, LegOutcome.ANSWERED)
-        self.legs.pop(leg.uniqueid, None)
-        target.legs[leg.uniqueid] = leg
+        self.legs.pop(leg.leg_id, None)
+        target.legs[leg.leg_id] = leg
         leg.call = target
         leg.left.add(self)
         self.merged = True
         self.count_talk(at)
         target.count_talk(at)
         if leg.answered and leg.kind is Kind.PHONE:
-            target._tell_answered(leg, at)
+            target._tell_answered(leg, at, caller=target.outside.party if target.outside else None)
 
     def count_talk(self, at: datetime) -> None:
         """Talk is: the outside party is in a bridge with somebody, and nobody holds."""
@@ -227,14 +245,17 @@ class LiveCall:
         # order without a caller id whose agent did not pick up.
         direction = Direction.OUTBOUND if self.originated else Direction.INTERNAL
         self.start(direction, dialled=None if self.originated else self.exten)
+        known = self._end_known()
         self.tell(
             self.ended_at or self.began_at,
-            "ended",
+            # Another replica may know better: these are two messages, and the better one holds.
+            "ended" if known is EndKnown.SEEN else f"ended/{known}",
             CallEnded,
-            disposition=self._disposition(),
-            talk_time=self.talked,
-            hangup_by=self._hangup_by(),
+            disposition=self._disposition() if known is EndKnown.SEEN else None,
+            talk_time=self.talked if known is EndKnown.SEEN else None,
+            hangup_by=None if self.lost_sight else self._hangup_by(),
             cause=self.cause,
+            known=known,
         )
 
     # -- what is told ------------------------------------------------------------------------
@@ -242,25 +263,26 @@ class LiveCall:
     def tell(self, at: datetime, key: str, event: type[CallEvent], /, **more: Any) -> None:
         """*more* are the fields that *event* has beside those of every call event."""
         body = event(call_id=self.call_id, pbx=self.pbx, **more)
-        self.out.append(Sighting(body, at, f"{self.pbx}/{self.linkedid}/{key}"))
+        self.out.append(Sighting(body, at, f"{self.pbx}/{self.pbx_call_id}/{key}"))
 
-    def _tell_answered(self, leg: LiveLeg, at: datetime) -> None:
+    def _tell_answered(self, leg: LiveLeg, at: datetime, *, caller: Party | None = None) -> None:
         self.answered = self.answered or not leg.own_phone
         self.tell(
             at,
-            f"answered/{leg.uniqueid}",
+            f"answered/{leg.leg_id}",
             CallAnswered,
-            leg_id=leg.uniqueid,
+            leg_id=leg.leg_id,
             callee=leg.party,
             own_phone=leg.own_phone,
+            caller=caller,
         )
 
     def _tell_leg_over(self, leg: LiveLeg, at: datetime, outcome: LegOutcome) -> None:
         self.tell(
             at,
-            f"leg-ended/{leg.uniqueid}",
+            f"leg-ended/{leg.leg_id}",
             LegEnded,
-            leg_id=leg.uniqueid,
+            leg_id=leg.leg_id,
             callee=leg.party,
             outcome=outcome,
             own_phone=leg.own_phone,
@@ -282,6 +304,11 @@ class LiveCall:
         if any(leg.missed for leg in called):
             return Disposition.MISSED
         return Disposition.FAILED
+
+    def _end_known(self) -> EndKnown:
+        if self.lost_sight:
+            return EndKnown.RESYNC
+        return EndKnown.JOINED if self.joined else EndKnown.SEEN
 
     def _hangup_by(self) -> HangupBy:
         leg = self.asked_to_hang_up

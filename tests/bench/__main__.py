@@ -4,7 +4,7 @@
 Rates on a shared machine swing; the ratios within a run are what to compare. Each figure is the
 median of several rounds taken in turn.
 
-    python -m tests.bench [bus] [lookup] [decision] [journal]
+    python -m tests.bench [bus] [lookup] [decision] [journal] [pbx]
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ import uvloop
 
 from shared.observe.logging import LogFormat, configure
 from shared.testing.backends import Backends
-from tests.bench import bus, decision, journal, lookup
+from tests.bench import bus, decision, journal, lookup, pbx
 
 PARTS: dict[str, Callable[[Backends, Path], Coroutine[Any, Any, list[str]]]] = {
     "bus": bus.measure,
     "lookup": lookup.measure,
     "decision": decision.measure,
     "journal": journal.measure,
+    "pbx": pbx.measure,
 }
 
 

@@ -12,9 +12,10 @@ from pydantic import SecretStr
 
 from shared.clock import ManualClock
 from shared.errors import ContractError, Rejected, Unavailable
-from shared.pbx.asterisk.ami_client import AmiAddress, AmiSession, LoginRefused, ami_session
+from shared.pbx.asterisk.ami_client import AmiAddress, AmiSession, ami_session
 from shared.pbx.asterisk.ami_wire import AmiMessage, AmiParser
 from shared.pbx.asterisk.link import AmiLink
+from shared.pbx.port import LoginRefused
 from shared.sandbox.pbx import BANNER, SECRET, USERNAME, SandboxPbx
 from shared.sandbox.recording import Cast, recording
 from shared.testing.waiting import eventually
@@ -199,18 +200,19 @@ async def test_a_wrong_secret_is_refused(clock: ManualClock) -> None:
                 pass
 
 
-async def test_a_list_answer_is_its_items(clock: ManualClock) -> None:
+async def test_a_list_answer_is_its_items_and_its_end(clock: ManualClock) -> None:
     async with (
         sandbox() as (pbx, address),
         ami_session(address, wanted=WANTED, clock=clock) as session,
     ):
-        assert await session.list_action("CoreShowChannels") == []
+        (end,) = await session.list_action("CoreShowChannels")
         for uniqueid in ("1.0", "1.1"):
             pbx.channels.note(a_channel(uniqueid))
 
         channels = await session.list_action("CoreShowChannels")
 
-    assert [channel.get("Uniqueid") for channel in channels] == ["1.0", "1.1"]
+    assert [channel.get("Uniqueid") for channel in channels] == ["1.0", "1.1", ""]
+    assert (end.event, channels[-1].event) == ("CoreShowChannelsComplete",) * 2
 
 
 async def test_events_between_the_items_of_a_list_are_events(clock: ManualClock) -> None:
@@ -229,7 +231,7 @@ async def test_events_between_the_items_of_a_list_are_events(clock: ManualClock)
     async with session_with(ScriptedPbx(CoreShowChannels=channels), clock) as session:
         items = await session.list_action("CoreShowChannels")
 
-        assert [item.get("Uniqueid") for item in items] == ["1.0", "1.1"]
+        assert [item.get("Uniqueid") for item in items[:-1]] == ["1.0", "1.1"]
         assert await taken(session, 2) == ["1", "2"]
 
 

@@ -11,45 +11,33 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
-import ssl
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
-from pydantic import SecretStr
 
 from shared.clock import Clock
-from shared.errors import ContractError, Forbidden, Rejected, Unavailable
+from shared.errors import ContractError, Rejected, Unavailable
 from shared.ids import new_id
+from shared.observe.metrics import Metrics
+from shared.pbx.asterisk.ami_connect import AmiAddress, connect, read_banner
 from shared.pbx.asterisk.ami_wire import AmiMessage, AmiParser, encode_action
+from shared.pbx.port import LoginRefused
+
+__all__ = ["AmiAddress", "AmiSession", "ami_session"]
 
 log = structlog.get_logger(__name__)
 
-_CONNECT = timedelta(seconds=5)
 _PING_EVERY = timedelta(seconds=10)
 _PONG_WITHIN = timedelta(seconds=5)
 _ACTION_WITHIN = timedelta(seconds=5)
 #: Events that wait for their reader. 50 calls a second are 6,000 events a second; a reader that
 #: is that far behind is gone, and Asterisk would throw the session out for not reading.
 _QUEUE = 20_000
+#: Items of one list answer; a PBX of a thousand calls at once has some thousand channels.
+_LIST = 50_000
 _READ_BYTES = 64 * 1024
-
-
-class LoginRefused(Forbidden):
-    """Wrong user, secret or address list: trying again could lock the account."""
-
-    code = "pbx_login_refused"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AmiAddress:
-    host: str
-    port: int
-    username: str
-    secret: SecretStr
-    tls: bool = False
 
 
 class AmiSession:
@@ -62,19 +50,25 @@ class AmiSession:
         *,
         wanted: Collection[str],
         clock: Clock,
+        metrics: Metrics | None = None,
     ) -> None:
         self._reader = reader
         self._writer = writer
         self._wanted = frozenset(wanted)
         self._parser = AmiParser(self._wanted)
         self._clock = clock
+        self._metrics = metrics
         self._prefix = new_id().hex[:8]
         self._numbers = itertools.count(1)
         self._waiting: dict[str, asyncio.Future[AmiMessage]] = {}
         self._lists: dict[str, list[AmiMessage]] = {}
         self._events: asyncio.Queue[AmiMessage | None] = asyncio.Queue()
         self._over: BaseException | None = None
+        #: When the PBX last said anything, by our clock.
+        self.heard_at = clock.now()
         self.dropped = 0
+        #: When the first of them was dropped; set back by who has caught up.
+        self.dropping_since: datetime | None = None
 
     async def events(self) -> AsyncIterator[AmiMessage]:
         """What happens, in the order it came. Ends by Unavailable when the connection is lost."""
@@ -96,7 +90,8 @@ class AmiSession:
     ) -> AmiMessage:
         """
         Raises: Rejected with the PBX's words, ContractError for a line break in a value,
-        Unavailable when no answer came: then nobody knows whether it was done.
+        Unavailable with ``sent=False`` in its details when nothing was sent, with ``sent=True``
+        when no answer came: then nobody knows whether it was done.
         """
         answer, _ = await self._do(name, fields or {}, within, action_id, is_list=False)
         return answer
@@ -108,9 +103,12 @@ class AmiSession:
         *,
         within: timedelta = _ACTION_WITHIN,
     ) -> list[AmiMessage]:
-        """The events of a list answer. Raises as :meth:`action`."""
-        _, items = await self._do(name, fields or {}, within, None, is_list=True)
-        return items
+        """
+        The events of a list answer, and the one that ends it. Raises as :meth:`action`, and
+        ContractError for a list without an end.
+        """
+        end, items = await self._do(name, fields or {}, within, None, is_list=True)
+        return [*items, end]
 
     async def login(self, address: AmiAddress) -> None:
         """By MD5 challenge, so that the secret never crosses. Raises: LoginRefused, Unavailable."""
@@ -148,13 +146,22 @@ class AmiSession:
             self._over = self._over or Unavailable("closed")
             for future in self._waiting.values():
                 if not future.done():
-                    future.set_exception(Unavailable(f"the AMI connection is over: {self._over}"))
+                    over = f"the AMI connection is over: {self._over}"
+                    future.set_exception(Unavailable(over, sent=True))
             self._events.put_nowait(None)
 
     async def _read(self) -> None:
         while data := await self._reader.read(_READ_BYTES):
+            self.heard_at = self._clock.now()
+            ignored, garbage = self._parser.passed_over, self._parser.garbage
             for message in self._parser.feed(data):
                 self._sort(message)
+            self._count("ignored", self._parser.passed_over - ignored)
+            self._count("garbage", self._parser.garbage - garbage)
+
+    def _count(self, outcome: str, number: int) -> None:
+        if number and self._metrics is not None:
+            self._metrics.count("callmesh_pbx_events_total", "asterisk", outcome, by=number)
 
     def _sort(self, message: AmiMessage) -> None:
         """An answer to its asker, a list's item to its list, anything else to the events."""
@@ -166,19 +173,28 @@ class AmiSession:
         elif action_id in self._lists:
             if message.get("EventList").lower() == "complete":
                 self._settle(action_id, message)
-            else:
+            elif len(self._lists[action_id]) < _LIST:
                 self._lists[action_id].append(message)
+            else:
+                self._refuse(action_id, ContractError(f"a list of over {_LIST} items"))
         elif message.event not in self._wanted:
             return  # an answer to another manager's action
         elif self._events.qsize() < _QUEUE:
             self._events.put_nowait(message)
         else:
             self.dropped += 1
+            self.dropping_since = self.dropping_since or self._clock.now()
+            self._count("dropped", 1)
 
     def _settle(self, action_id: str, message: AmiMessage) -> None:
         waiting = self._waiting.get(action_id)
         if waiting is not None and not waiting.done():
             waiting.set_result(message)
+
+    def _refuse(self, action_id: str, error: Exception) -> None:
+        waiting = self._waiting.get(action_id)
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(error)
 
     async def _ping(self) -> None:
         """A PBX that hangs keeps its TCP connection: only an answer proves that it lives."""
@@ -196,7 +212,7 @@ class AmiSession:
         is_list: bool,
     ) -> tuple[AmiMessage, list[AmiMessage]]:
         if self._over is not None:
-            raise Unavailable(f"the AMI connection is over: {self._over}")
+            raise Unavailable(f"the AMI connection is over: {self._over}", sent=False)
         number = action_id or f"{self._prefix}-{next(self._numbers)}"
         data = encode_action(name, {"ActionID": number, **fields})
         answer: asyncio.Future[AmiMessage] = asyncio.get_running_loop().create_future()
@@ -209,7 +225,7 @@ class AmiSession:
                 await self._writer.drain()
                 message = await answer
         except (TimeoutError, OSError):
-            raise Unavailable(f"the PBX did not answer {name}") from None
+            raise Unavailable(f"the PBX did not answer {name}", sent=True) from None
         finally:
             del self._waiting[number]
             items = self._lists.pop(number, [])
@@ -220,17 +236,22 @@ class AmiSession:
 
 @asynccontextmanager
 async def ami_session(
-    address: AmiAddress, *, wanted: Collection[str], clock: Clock
+    address: AmiAddress,
+    *,
+    wanted: Collection[str],
+    clock: Clock,
+    metrics: Metrics | None = None,
 ) -> AsyncIterator[AmiSession]:
     """
-    A logged-in session that reads the events named in *wanted*.
+    A logged-in session that reads the events named in *wanted*; *metrics* counts all others.
 
-    Raises: Unavailable (no connection, no answer), LoginRefused, ContractError (this is no AMI).
+    Raises: Unavailable (no connection, no answer; NotTrusted), LoginRefused, ContractError (this
+    is no AMI).
     """
-    reader, writer = await _connect(address)
+    reader, writer = await connect(address)
     try:
-        banner = await _read_banner(reader, address)
-        session = AmiSession(reader, writer, wanted=wanted, clock=clock)
+        banner = await read_banner(reader, address)
+        session = AmiSession(reader, writer, wanted=wanted, clock=clock, metrics=metrics)
         serving = asyncio.create_task(session.serve())
         try:
             await session.login(address)
@@ -243,29 +264,3 @@ async def ami_session(
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()
-
-
-async def _connect(address: AmiAddress) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    context = ssl.create_default_context() if address.tls else None
-    try:
-        async with asyncio.timeout(_CONNECT.total_seconds()):
-            return await asyncio.open_connection(address.host, address.port, ssl=context)
-    except (OSError, TimeoutError) as error:
-        raise _no_ami(address, error) from None
-
-
-async def _read_banner(reader: asyncio.StreamReader, address: AmiAddress) -> str:
-    try:
-        async with asyncio.timeout(_CONNECT.total_seconds()):
-            banner = await reader.readline()
-    except ValueError:
-        banner = b""  # longer than any banner
-    except (OSError, TimeoutError) as error:
-        raise _no_ami(address, error) from None
-    if not banner.startswith(b"Asterisk Call Manager/"):
-        raise ContractError(f"{address.host}:{address.port} does not speak AMI")
-    return banner.decode(errors="replace").strip()
-
-
-def _no_ami(address: AmiAddress, error: Exception) -> Unavailable:
-    return Unavailable(f"no AMI at {address.host}:{address.port}: {str(error) or 'no answer'}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shared.errors import ContractError
 
@@ -16,9 +16,13 @@ _ANSWERS = b"\r\nActionID: "
 
 @dataclass(frozen=True, slots=True)
 class AmiMessage:
-    """Headers by name; one that repeats (``ChanVariable``) keeps all of its values."""
+    """
+    Headers by name; one that repeats (``ChanVariable``) keeps all of its values. *raw*: the block
+    as it came, without its end.
+    """
 
     headers: Mapping[str, tuple[str, ...]]
+    raw: bytes = field(default=b"", compare=False, repr=False)
 
     def get(self, name: str, default: str = "") -> str:
         found = self.headers.get(name)
@@ -49,13 +53,14 @@ class AmiParser:
     """
     Bytes in, messages out, cut before they are decoded: a character split over two reads is
     whole again. Events whose name is not in *wanted* are passed over undecoded, but for those
-    that answer an action.
+    that answer an action. ``garbage`` counts blocks in which no line has a name.
     """
 
     def __init__(self, wanted: Collection[str] | None = None) -> None:
         self._wanted = None if wanted is None else frozenset(name.encode() for name in wanted)
         self._buffer = bytearray()
         self.passed_over = 0
+        self.garbage = 0
 
     def feed(self, data: bytes) -> Iterator[AmiMessage]:
         """Raises: ContractError when a block does not end: that is no AMI."""
@@ -64,23 +69,25 @@ class AmiParser:
             # Asterisk 22 leaves a stray empty line behind some events (TestEvent).
             block = bytes(self._buffer[:end]).lstrip(b"\r\n")
             del self._buffer[: end + len(_END)]
-            if self._is_wanted(block):
-                message = parse_block(block)
-                if message.headers:
-                    yield message
-            else:
+            if not self._is_wanted(block):
                 self.passed_over += 1
+            elif (message := parse_block(block)).headers:
+                yield message
+            elif block:
+                self.garbage += 1
         if len(self._buffer) > MAX_BLOCK_BYTES:
             raise ContractError(f"a message over {MAX_BLOCK_BYTES} bytes: this is no AMI")
 
     def _is_wanted(self, block: bytes) -> bool:
         if self._wanted is None or not block.startswith(_EVENT):
             return True
-        name, _, rest = block.removeprefix(_EVENT).partition(b"\r\n")
-        return name in self._wanted or _ANSWERS in b"\r\n" + rest
+        end = block.find(b"\r\n")
+        name = block[len(_EVENT) :] if end < 0 else block[len(_EVENT) : end]
+        return name in self._wanted or _ANSWERS in block
 
 
 def parse_block(block: bytes) -> AmiMessage:
+    """Lines without a name are passed over; a block of nothing else has no headers."""
     headers: dict[str, tuple[str, ...]] = {}
     for line in block.decode("utf-8", "replace").split("\r\n"):
         name, colon, value = line.partition(":")
@@ -89,8 +96,9 @@ def parse_block(block: bytes) -> AmiMessage:
         name, value = name.strip(), value.strip()
         if name.startswith("ChanVariable("):
             name = "ChanVariable"  # OriginateResponse: ChanVariable(<channel>): NAME=value
-        headers[name] = (*headers.get(name, ()), value)
-    return AmiMessage(headers)
+        known = headers.get(name)
+        headers[name] = (value,) if known is None else (*known, value)
+    return AmiMessage(headers, block)
 
 
 def encode_action(name: str, fields: Mapping[str, str | list[str]]) -> bytes:

@@ -1,9 +1,8 @@
-"""Reading channel names and hangup causes. Pure."""
+"""Reading channel names and what stands in events of them. Pure."""
 
 from __future__ import annotations
 
 import re
-from enum import Enum
 
 from shared.contracts.calls import LegOutcome
 from shared.pbx.asterisk.ami_wire import AmiMessage
@@ -17,6 +16,8 @@ LOCAL = "Local"
 _ERRANDS = frozenset(
     {"Message", "CBAnn", "CBRec", "Announcer", "Recorder", "Snoop", "Surrogate", "AsyncGoto"}
 )
+#: A phone that there is not, by which it is tried whether this user hears what becomes of an order.
+CHECK_ENDPOINT = "callmesh-check"
 #: What ends the endpoint in names that say more.
 _FURTHER = {LOCAL: "@", "DAHDI": "/"}
 #: What events keep of a text from outside.
@@ -25,18 +26,6 @@ _LONGEST = 256
 _VARIABLES = frozenset({"ChanVariable", "DestChanVariable"})
 _UNKNOWN = frozenset({"", "<unknown>", "unknown"})
 
-#: ITU-T Q.850 as Asterisk reports them in Hangup.
-ANSWERED_ELSEWHERE = 26
-#: No such number, nobody there, a network that is broken or full.
-_UNREACHABLE = (1, 3, 18, 20, 27, 28, 34, 38, 41, 42, 44)
-_BY_CAUSE = {
-    **dict.fromkeys(_UNREACHABLE, LegOutcome.UNREACHABLE),
-    17: LegOutcome.BUSY,
-    19: LegOutcome.NO_ANSWER,
-    21: LegOutcome.BUSY,  # rejected by hand: the phone says "not now" as a busy one does
-    ANSWERED_ELSEWHERE: LegOutcome.ELSEWHERE,
-    127: LegOutcome.CANCELLED,  # the caller's SIP CANCEL
-}
 #: DialStatus in DialEnd; CANCEL is not final, the cause of the hangup says what it was.
 BY_DIAL_STATUS = {
     "NOANSWER": LegOutcome.NO_ANSWER,
@@ -44,13 +33,6 @@ BY_DIAL_STATUS = {
     "CHANUNAVAIL": LegOutcome.UNREACHABLE,
     "CONGESTION": LegOutcome.UNREACHABLE,
 }
-
-
-class Kind(Enum):
-    TRUNK = "trunk"
-    PHONE = "phone"
-    #: ``Local/…``: Asterisk's own plumbing, nobody's phone.
-    LOCAL = "local"
 
 
 def bounded(message: AmiMessage) -> AmiMessage:
@@ -83,8 +65,13 @@ def is_errand(channel: str) -> bool:
     return channel.partition("/")[0] in _ERRANDS
 
 
-def outcome_by_cause(cause: int | None) -> LegOutcome:
-    return _BY_CAUSE.get(cause or 0, LegOutcome.NO_ANSWER)
+def is_check(channel: str) -> bool:
+    """Of our own trial, whose phone there is not; some technologies make a channel of it."""
+    return channel.partition("/")[2].startswith(CHECK_ENDPOINT)
+
+
+def whole(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None  # noqa: PLR2004  32 bits
 
 
 def shown(text: str) -> str | None:

@@ -1,0 +1,70 @@
+"""An Asterisk as the services see it. Routes are asked by FastAGI (:mod:`fastagi`), or by HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+
+from shared.clock import Clock
+from shared.observe.metrics import Metrics
+from shared.pbx.asterisk.ami_connect import AmiAddress
+from shared.pbx.asterisk.check import check_asterisk
+from shared.pbx.asterisk.reader import AmiReader
+from shared.pbx.asterisk.source import AsteriskSource
+from shared.pbx.asterisk.switchboard import AsteriskSwitchboard
+from shared.pbx.port import EventSource, Finding, PbxAdapter, RecordReader, Switchboard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AsteriskSettings:
+    """
+    *technology* of the phones, as channels are named: ``PJSIP``; *outbound_context* dials numbers
+    outside. *fingerprint*: SHA-256 of the one certificate that is taken, where *tls* is used.
+    """
+
+    host: str
+    port: int = 5038
+    username: str
+    secret: SecretStr
+    tls: bool = False
+    fingerprint: bytes | None = None
+    technology: str = "PJSIP"
+    outbound_context: str = "outbound"
+
+    @property
+    def address(self) -> AmiAddress:
+        return AmiAddress(
+            host=self.host,
+            port=self.port,
+            username=self.username,
+            secret=self.secret,
+            tls=self.tls,
+            fingerprint=self.fingerprint,
+        )
+
+
+def asterisk_adapter(
+    settings: AsteriskSettings, *, tenant: str, pbx: str, clock: Clock, metrics: Metrics
+) -> PbxAdapter:
+    def source() -> EventSource:
+        return AsteriskSource(
+            settings.address, tenant=tenant, pbx=pbx, clock=clock, metrics=metrics
+        )
+
+    def reader() -> RecordReader:
+        return AmiReader(tenant=tenant, pbx=pbx)
+
+    def switchboard() -> Switchboard:
+        return AsteriskSwitchboard(
+            settings.address,
+            technology=settings.technology,
+            outbound_context=settings.outbound_context,
+            clock=clock,
+        )
+
+    def check() -> AsyncIterator[Finding]:
+        return check_asterisk(settings.address, technology=settings.technology, clock=clock)
+
+    return PbxAdapter(check=check, source=source, reader=reader, switchboard=switchboard)
