@@ -1,0 +1,1 @@
+"""Wazo by its WebSocket and REST APIs."""
