@@ -1,0 +1,1 @@
+"""PBXware, which asks us as its "Custom CRM"."""
