@@ -8,10 +8,10 @@ CODE   := shared services tests
 JOBS   ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); [ "$$cores" -gt 4 ] && echo "$$cores" || echo 4)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo mesh test real lint fmt types imports bench contracts up down lock clean
+.PHONY: help setup run demo mesh test real asterisk-lab lint fmt types imports bench contracts up down lock clean
 
 help: ## Show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # -- set-up: each step once, again when its lock file changes ----------------------------------
 
@@ -35,7 +35,12 @@ tests/tools/node_modules/.package-lock.json: tests/tools/package-lock.json
 servers:
 	@deploy/scripts/ensure-tools.sh rabbitmq
 
-setup: $(VENV)/.dev tests/tools/node_modules/.package-lock.json servers ## Install everything that developing and testing need
+# Without it tests/lab says why: a skip, in CI a failure.
+.PHONY: lab
+lab:
+	@$(MAKE) --no-print-directory asterisk-lab || echo "set up without it; tests/lab says so, too" >&2
+
+setup: $(VENV)/.dev tests/tools/node_modules/.package-lock.json servers lab ## Install everything that developing and testing need
 
 # -- using it ----------------------------------------------------------------------------------
 
@@ -70,6 +75,12 @@ $(VENV)/tryton/.installed: tests/real/tryton.txt | $(VENV)/bin/python
 	@deploy/scripts/make-venv.sh "$(PYTHON)" $(VENV)/tryton
 	$(VENV)/tryton/bin/pip install --quiet --require-hashes --requirement tests/real/tryton.txt
 	@touch $@
+
+$(VENV)/asterisk/.ready: tests/lab/asterisk/get-asterisk.sh tests/lab/asterisk/slim-asterisk.sh tests/lab/asterisk/conf/modules.conf | $(VENV)/bin/python
+	@tests/lab/asterisk/get-asterisk.sh $(VENV)/asterisk
+
+asterisk-lab: $(VENV)/asterisk/.ready ## Get a real Asterisk and phones for tests/lab: unpacked from Debian's packages, 80 MB
+	@deploy/scripts/ensure-tools.sh sipp
 
 real: setup tests/real/tools/node_modules/.built $(VENV)/tryton/.installed ## Run templates against real CRMs: Directus, Tryton (builds them first, minutes)
 	$(BIN)/pytest tests/real

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install what tests need beside Python packages, where it is missing: ensure-tools.sh rabbitmq|npm
+# Install what tests need beside Python packages, where it is missing: ensure-tools.sh rabbitmq|npm|sipp
 set -eu
 
 install() { # PACKAGE WHY
@@ -34,8 +34,12 @@ case $1 in
     command -v npm >/dev/null && exit 0
     install npm "brings AsyncAPI's schema and the stand-ins for CRMs, for tests"
     ;;
+  sipp)
+    command -v sipp >/dev/null && exit 0
+    install sip-tester "phones and callers for the Asterisk of tests/lab"
+    ;;
   *)
-    echo "ensure-tools.sh: rabbitmq or npm" >&2
+    echo "ensure-tools.sh: rabbitmq, npm or sipp" >&2
     exit 2
     ;;
 esac
