@@ -11,11 +11,14 @@ import typer
 from rich.console import Console
 
 from services.catalog import consumers, settings_classes
+from shared.errors import NotFound
 from shared.observe import logging, otlp_if_wanted, tracing
 from shared.runtime.host import EXIT_ABORTED
 from shared.runtime.platform import Choice, open_platform
 from shared.runtime.service import Platform
 from shared.runtime.settings import LogSettings, OtelSettings, refuse_unknown
+from shared.site.models import Site
+from shared.site.pbx import Pbx
 
 T = TypeVar("T")
 
@@ -67,3 +70,12 @@ async def looking() -> AsyncIterator[Platform]:
     choice = read_environment(quiet=True)
     async with open_platform(choice, consumers=consumers(), serving=False) as platform:
         yield platform
+
+
+def named_pbx(platform: Platform, connection: str) -> tuple[str, Site, Pbx]:
+    """``TENANT/PBX`` of a site that was read. Raises: NotFound."""
+    tenant, _, name = connection.partition("/")
+    if not name:
+        raise NotFound(f"{connection}: say TENANT/PBX")
+    site, pbx = platform.site.pbx(tenant, name)
+    return tenant, site, pbx

@@ -44,7 +44,7 @@ from shared.sandbox.site import PBX, TENANT, site_file
 from shared.site.apply import carry_out, plan
 from shared.site.documents import SITES
 from shared.site.file import Surroundings, read_site_file
-from shared.site.models import Sealing
+from shared.site.parts import Sealing
 
 KEY_NAME = "demo"
 #: ingest reads events, dialer gives orders.

@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import timedelta
 
 import typer
 
 from services.catalog import consumers
 from services.cli.console import out, read_environment, run_async
-from shared.clock import Clock
 from shared.crm.connections import CrmConnections
+from shared.crm.masking import printable
 from shared.crm.users import unmatched
 from shared.errors import MeshError
-from shared.pbx.asterisk.ami_client import AmiAddress, ami_session
+from shared.pbx.port import Finding
 from shared.runtime.platform import open_platform
 from shared.runtime.service import Platform
 from shared.site.accounts import account_of, seats_of
-from shared.site.models import AsteriskPbx, Site
+from shared.site.models import Site
 
 _WITHIN = timedelta(seconds=10)
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """*fault* None: all is well."""
-
-    what: str
-    fault: str | None = None
 
 
 def register(app: typer.Typer) -> None:
@@ -45,13 +36,17 @@ async def _doctor() -> int:
     well = True
     async with open_platform(choice, consumers=consumers(), serving=False) as platform:
         async for finding in examine(platform):
-            mark = "[green]✓[/]" if finding.fault is None else "[red]✗[/]"
-            out.print(mark, end=" ")
-            out.print(finding.what, markup=False)
-            if finding.fault is not None:
-                well = False
-                out.print(f"    {finding.fault}", markup=False)
+            show(finding)
+            well = well and finding.fault is None
     return 0 if well else 1
+
+
+def show(finding: Finding) -> None:
+    out.print("[green]✓[/]" if finding.fault is None else "[red]✗[/]", end=" ")
+    out.print(printable(finding.what), markup=False)
+    if finding.fault is not None:
+        # What the other side said is part of it.
+        out.print(f"    {printable(finding.fault)}", markup=False)
 
 
 async def examine(platform: Platform) -> AsyncIterator[Finding]:
@@ -70,10 +65,11 @@ async def examine(platform: Platform) -> AsyncIterator[Finding]:
             "one: is this the folder (CALLMESH_DATA_DIR), or the database, of the running mesh?",
         )
     connections = platform.crm_connections()
+    adapters = platform.pbx_adapters()
     for site in platform.site.current.values():
         for pbx in site.pbx:
-            if isinstance(pbx, AsteriskPbx):
-                yield await _asterisk(site, pbx, platform)
+            async for found in adapters.check(site, pbx):
+                yield Finding(f"{site.tenant}: PBX {pbx.name}: {found.what}", found.fault)
         async for finding in _crms(site, connections):
             yield finding
 
@@ -96,28 +92,6 @@ async def _bus(platform: Platform) -> Finding:
         return Finding("bus", error.message)
     fault = "no answer; is the broker up, and CALLMESH_AMQP_URL right?"
     return Finding("bus", None if ready else fault)
-
-
-async def _asterisk(site: Site, pbx: AsteriskPbx, platform: Platform) -> Finding:
-    what = f"{site.tenant}: PBX {pbx.name} at {pbx.host}:{pbx.port}"
-    try:
-        address = AmiAddress(
-            host=pbx.host,
-            port=pbx.port,
-            username=pbx.username,
-            secret=platform.secrets.open(pbx.secret),
-            tls=pbx.tls,
-        )
-        await _log_in(address, platform.clock)
-    except MeshError as error:
-        return Finding(what, error.message)
-    return Finding(what)
-
-
-async def _log_in(address: AmiAddress, clock: Clock) -> None:
-    async with ami_session(address, wanted=(), clock=clock) as session:
-        # By the right `reporting`: how calls are caught up with after a lost connection.
-        await session.list_action("CoreShowChannels")
 
 
 async def _crms(site: Site, connections: CrmConnections) -> AsyncIterator[Finding]:

@@ -13,6 +13,8 @@ from services.cli import (
     doctor,
     entries,
     letters,
+    pbx,
+    replay,
     run,
     sandbox,
     site,
@@ -29,7 +31,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (run, site, crm, entries, letters, doctor, contracts, demo, sandbox, templates):
+for part in (
+    run,
+    site,
+    pbx,
+    crm,
+    entries,
+    letters,
+    replay,
+    doctor,
+    contracts,
+    demo,
+    sandbox,
+    templates,
+):
     part.register(app)
 
 

@@ -42,7 +42,7 @@ def hooks_page() -> str:
         "",
         "## Events",
         "",
-        "Each needs `event`, `call` and `at`; beyond that:",
+        "Each needs `event` and `at`, and `call` unless it is `agent_status`; beyond that:",
         "",
         "| event | needs |",
         "|---|---|",

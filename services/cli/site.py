@@ -20,7 +20,7 @@ from shared.secrets import new_key as make_key
 from shared.site.apply import carry_out, plan
 from shared.site.documents import SITES
 from shared.site.file import Surroundings, read_site_file
-from shared.site.models import Sealing
+from shared.site.parts import Sealing
 
 
 def register(app: typer.Typer) -> None:

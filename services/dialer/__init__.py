@@ -1,7 +1,7 @@
 """
-dialer: a click dials.
+dialer: a click dials, an agent's status reaches the PBX.
 
-Consumes DialNumber, and CallRinging, CallAnswered, CallEnded of the calls it ordered; answers
-FetchDial. Publishes DialStateChanged.
-Owns ``dialer.dials``.
+Consumes DialNumber and SetAgentStatus, and CallStarted, CallRinging, CallAnswered, CallEnded of
+the calls it ordered; answers FetchDial. Publishes DialStateChanged.
+Owns ``dialer.dials`` and ``dialer.statuses`` (when an agent's status was last ordered).
 """

@@ -6,12 +6,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from services.dialer.handlers import Deps, give_up_unheard, refused_by_pbx, router
-from services.dialer.links import DialLinks
+from services.dialer.handlers import (
+    STATUS_HOLDS,
+    Deps,
+    give_up_unheard,
+    refused_by_pbx,
+    router,
+)
+from services.dialer.links import Switchboards
 from services.dialer.settings import DialerSettings
-from services.dialer.store import DIALS, DialBook
-from shared.contracts.dialing import DialStateChanged
-from shared.pbx.asterisk.ami_wire import AmiMessage
+from services.dialer.store import DIALS, STATUSES, DialBook, StatusBook
+from shared.contracts.dialing import DialReason, DialStateChanged
 from shared.runtime.service import Entry, Platform, Service
 
 NAME = "dialer"
@@ -21,15 +26,19 @@ NAME = "dialer"
 async def build(platform: Platform) -> AsyncIterator[Service]:
     settings = DialerSettings.read()
 
-    async def on_refusal(tenant: str, pbx: str, message: AmiMessage) -> None:
-        await refused_by_pbx(deps, tenant, pbx, message)
+    async def on_refusal(tenant: str, pbx: str, reference: str, reason: DialReason) -> None:
+        await refused_by_pbx(deps, tenant, pbx, reference, reason)
 
-    links = DialLinks(
-        platform.site, secrets=platform.secrets, clock=platform.clock, on_refusal=on_refusal
+    boards = Switchboards(
+        platform.site, platform.pbx_adapters(), clock=platform.clock, on_refusal=on_refusal
     )
     deps = Deps(
         dials=DialBook(platform.store.collection(DIALS), platform.clock, keep=settings.keep),
-        links=links,
+        # Until the newest that could overtake an older one is too old itself.
+        statuses=StatusBook(
+            platform.store.collection(STATUSES), platform.clock, keep=2 * STATUS_HOLDS
+        ),
+        boards=boards,
         site=platform.site,
         publisher=platform.publisher(NAME),
         clock=platform.clock,
@@ -39,7 +48,7 @@ async def build(platform: Platform) -> AsyncIterator[Service]:
     yield Service(
         name=NAME,
         subscriptions=router.bind(deps),
-        tasks=(links.run, partial(give_up_unheard, deps)),
+        tasks=(boards.run, partial(give_up_unheard, deps)),
     )
 
 

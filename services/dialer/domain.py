@@ -42,8 +42,3 @@ def _meaning(state: DialState, event: CallEvent) -> DialStep | None:
             return DialState.FAILED, DialReason.CUSTOMER_UNREACHABLE
         case _:
             return None
-
-
-def refusal(reason_code: str) -> DialReason:
-    """Asterisk's ``Reason`` in a failed OriginateResponse: 3 rang, 0 could not even ring."""
-    return DialReason.AGENT_NO_ANSWER if reason_code == "3" else DialReason.AGENT_UNREACHABLE

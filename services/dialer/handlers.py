@@ -9,13 +9,14 @@ from typing import Any
 
 import structlog
 
-from services.dialer.domain import refusal, step
-from services.dialer.links import DialLinks
-from services.dialer.store import DialBook, DialDocument
+from services.dialer.domain import step
+from services.dialer.links import Switchboards
+from services.dialer.store import DialBook, DialDocument, StatusBook
 from shared.bus.port import Publisher
 from shared.bus.router import Router
 from shared.clock import Clock
-from shared.contracts.calls import CallAnswered, CallEnded, CallRinging
+from shared.contracts.agents import SetAgentStatus
+from shared.contracts.calls import CallAnswered, CallEnded, CallRinging, CallStarted
 from shared.contracts.dialing import (
     DialNumber,
     DialReason,
@@ -26,25 +27,29 @@ from shared.contracts.dialing import (
     FetchDial,
 )
 from shared.contracts.envelope import Message
-from shared.errors import Conflict, Rejected, TransientError, Unavailable
+from shared.errors import Conflict, NotFound, Rejected, TransientError, Unavailable
 from shared.ids import call_id
 from shared.observe.metrics import Metrics
-from shared.pbx.asterisk.ami_wire import AmiMessage
+from shared.pbx.port import AgentAt, DialRequest
 from shared.site.book import SiteBook
-from shared.site.models import AsteriskPbx, Site
+from shared.site.models import Site
+from shared.site.pbx import Pbx
 
 log = structlog.get_logger(__name__)
 
 #: What a PBX takes to say that it could not even begin to ring, and what ingest takes to tell it.
 _LATE = timedelta(seconds=5)
 _LOOK = timedelta(seconds=5)
+#: A PBX that was away for longer is not told what an agent did before.
+STATUS_HOLDS = timedelta(minutes=2)
 _FINAL = frozenset({DialState.ENDED, DialState.FAILED})
 
 
 @dataclass(frozen=True, slots=True)
 class Deps:
     dials: DialBook
-    links: DialLinks
+    statuses: StatusBook
+    boards: Switchboards
     site: SiteBook
     publisher: Publisher
     clock: Clock
@@ -59,11 +64,11 @@ router: Router[Deps] = Router("dialer")
 async def dial_number(deps: Deps, message: Message[DialNumber]) -> None:
     """An order goes to the PBX once: after a crash in the middle it is given up, not repeated."""
     order = message.body
-    site = deps.site.site(message.tenant)
+    site = _site(deps, message.tenant)
     pbx = _pbx_for(site, order)
     identity = call_id(message.tenant, pbx.name if pbx else "", order.dial_id)
     document = await deps.dials.open(
-        message.tenant, order, call_id=identity, pbx=pbx.name if pbx else ""
+        message.tenant, order, call_id=identity, pbx=pbx.name if pbx else None
     )
     await _tell(deps, document)
     if pbx is None:
@@ -88,8 +93,46 @@ async def follow_call(deps: Deps, message: Message[Any]) -> None:
 
     # Also where the event is no news: it may have been taken before, and the bus was away or we
     # were killed when its state was to be told. The same state told twice is one message.
-    document = await deps.dials.advance(event.call_id, next_step)
+    document = await deps.dials.advance(known.key, next_step)
     await _tell(deps, document or known, news=document is not None)
+
+
+@router.on(CallStarted)
+async def know_call(deps: Deps, message: Message[CallStarted]) -> None:
+    """A PBX that has its own id for the call says with it whose order it was."""
+    event = message.body
+    if event.dial_id is None or await deps.dials.by_call(event.call_id) is not None:
+        return
+    try:
+        document = await deps.dials.by_dial(message.tenant, event.dial_id)
+    except NotFound:
+        return  # somebody else's, over the same PBX
+    await deps.dials.know_as(document.key, event.call_id)
+
+
+@router.on(SetAgentStatus)
+async def set_agent_status(deps: Deps, message: Message[SetAgentStatus]) -> None:
+    """Raises: NotFound for a phone that is none of the site's, Rejected with the PBX's words."""
+    wanted = message.body
+    if deps.clock.now() - message.occurred_at > STATUS_HOLDS:
+        log.warning("agent_status_too_late", extension=wanted.extension, status=wanted.status)
+        return
+    site = _site(deps, message.tenant)
+    agent = site.agent_at(wanted.extension) if site else None
+    pbx = _pbx_of(site, agent.pbx) if agent else None
+    if agent is None or pbx is None:
+        raise NotFound(f"no PBX is known for extension {wanted.extension}")
+    if not await deps.statuses.is_last(message.tenant, wanted.extension, message.occurred_at):
+        log.info("agent_status_overtaken", extension=wanted.extension, status=wanted.status)
+        return
+    await deps.boards.set_status(
+        message.tenant,
+        pbx.name,
+        AgentAt(agent.extension, agent.pbx_user),
+        wanted.status,
+        within=deps.order_within,
+    )
+    log.info("agent_status_set", extension=wanted.extension, status=wanted.status)
 
 
 @router.on(FetchDial)
@@ -97,14 +140,13 @@ async def fetch_dial(deps: Deps, message: Message[FetchDial]) -> DialRecord:
     return (await deps.dials.by_dial(message.tenant, message.body.dial_id)).record
 
 
-async def refused_by_pbx(deps: Deps, tenant: str, pbx: str, message: AmiMessage) -> None:
-    """
-    A failed OriginateResponse. By ActionID: for a repeated ChannelId the Uniqueid in it is that
-    of the call that runs.
-    """
-    document = await deps.dials.by_call(call_id(tenant, pbx, message.action_id))
+async def refused_by_pbx(
+    deps: Deps, tenant: str, pbx: str, reference: str, reason: DialReason
+) -> None:
+    """The PBX took an order and could not carry it out."""
+    document = await deps.dials.by_call(call_id(tenant, pbx, reference))
     if document is not None:
-        await _fail(deps, document, refusal(message.get("Reason")))
+        await _fail(deps, document, reason)
 
 
 async def give_up_unheard(deps: Deps) -> None:
@@ -117,7 +159,7 @@ async def give_up_unheard(deps: Deps) -> None:
             async for document in deps.dials.unheard(of=deps.order_within + _LATE):
                 site = deps.site.site(document.tenant)
                 pbx = site.pbx_named(document.record.pbx or "") if site else None
-                rings = pbx.ring_agent if isinstance(pbx, AsteriskPbx) else timedelta(0)
+                rings = pbx.ring_agent if pbx else timedelta(0)
                 due_at = (document.ordered_at or deps.clock.now()) + deps.order_within + rings
                 if deps.clock.now() > due_at + _LATE:
                     log.warning("dial_unheard", tenant=document.tenant, dial_id=document.dial_id)
@@ -127,20 +169,23 @@ async def give_up_unheard(deps: Deps) -> None:
         await deps.clock.sleep(_LOOK)
 
 
-async def _order(deps: Deps, tenant: str, pbx: AsteriskPbx, document: DialDocument) -> None:
+async def _order(deps: Deps, tenant: str, pbx: Pbx, document: DialDocument) -> None:
     record = document.record
+    site = deps.site.site(tenant)
+    agent = site.agent_at(record.extension, pbx.name) if site else None
+    request = DialRequest(
+        reference=record.dial_id,
+        extension=record.extension,
+        number=record.number,
+        ring_for=pbx.ring_agent,
+        user=agent.pbx_user if agent else None,
+    )
     try:
         await deps.dials.mark_ordered(document)
-        await deps.links.originate(
-            tenant,
-            pbx,
-            reference=record.dial_id,
-            extension=record.extension,
-            number=record.number,
-            within=deps.order_within,
-        )
     except Conflict:
         return  # another replica has it
+    try:
+        receipt = await deps.boards.dial(tenant, pbx.name, request, within=deps.order_within)
     except Rejected as error:
         log.warning("dial_refused", dial_id=record.dial_id, error=error.message)
         await _fail(deps, document, DialReason.PBX_REFUSED)
@@ -151,6 +196,9 @@ async def _order(deps: Deps, tenant: str, pbx: AsteriskPbx, document: DialDocume
         await _fail(deps, document, reason)
     else:
         log.info("dial_ordered", dial_id=record.dial_id, extension=record.extension)
+        if receipt.pbx_call_id is not None:
+            identity = call_id(tenant, pbx.name, receipt.pbx_call_id)
+            await deps.dials.know_as(document.key, identity)
 
 
 async def _look_after(deps: Deps, document: DialDocument, ordered_at: datetime) -> None:
@@ -206,13 +254,22 @@ async def _tell(deps: Deps, document: DialDocument, *, news: bool = True) -> Non
     )
 
 
-def _pbx_for(site: Site | None, order: DialNumber) -> AsteriskPbx | None:
+def _site(deps: Deps, tenant: str) -> Site | None:
+    """Raises: Unavailable before it is known which there are."""
+    if not deps.site.loaded:
+        raise Unavailable("the sites are not loaded yet")
+    return deps.site.site(tenant)
+
+
+def _pbx_for(site: Site | None, order: DialNumber) -> Pbx | None:
     """The order's PBX, else the agent's, else the only one there is."""
-    if site is None:
-        return None
-    asterisks = [pbx for pbx in site.pbx if isinstance(pbx, AsteriskPbx)]
-    agent = site.agent_at(order.extension)
-    wanted = order.pbx or (agent.pbx if agent else None)
+    agent = site.agent_at(order.extension) if site else None
+    return _pbx_of(site, order.pbx or (agent.pbx if agent else None))
+
+
+def _pbx_of(site: Site | None, wanted: str | None) -> Pbx | None:
+    """The one of that name, else the only one that takes orders."""
+    taking = [pbx for pbx in site.pbx if pbx.takes_orders] if site else []
     if wanted is not None:
-        return next((pbx for pbx in asterisks if pbx.name == wanted), None)
-    return asterisks[0] if len(asterisks) == 1 else None
+        return next((pbx for pbx in taking if pbx.name == wanted), None)
+    return taking[0] if len(taking) == 1 else None

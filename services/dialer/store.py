@@ -1,21 +1,25 @@
-"""What dialer remembers: orders and how far they came."""
+"""What dialer remembers: orders and how far they came, and the last status of each agent."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from shared.clock import Clock
 from shared.contracts.dialing import DialNumber, DialRecord, DialState, DialStep
 from shared.errors import Conflict, NotFound
-from shared.moments import Instant
+from shared.moments import Instant, to_instant
 from shared.storage.port import Collection, CollectionSpec, Document, Find, Index, change, every
 
 
 class DialDocument(Document):
-    """``key`` is the call's id, so that an event of any other call misses at once."""
+    """
+    ``key`` is the call's id where the PBX takes ours for it, so that an event of any other call
+    misses at once; ``known_as`` the call's id where the PBX has its own.
+    """
 
     dial_id: str
+    known_as: str | None = None
     record: DialRecord
     #: When the order went on its way to the PBX: from then on it is never sent again.
     ordered_at: Instant | None = None
@@ -27,6 +31,7 @@ DIALS: CollectionSpec[DialDocument] = CollectionSpec(
     model=DialDocument,
     indexes=(
         Index(fields=("tenant", "dial_id"), unique=True),
+        Index(fields=("known_as",)),
         Index(fields=("record.state", "ordered_at")),
     ),
     expires_by="expires_at",
@@ -39,7 +44,9 @@ class DialBook:
         self._clock = clock
         self._keep = keep
 
-    async def open(self, tenant: str, order: DialNumber, *, call_id: str, pbx: str) -> DialDocument:
+    async def open(
+        self, tenant: str, order: DialNumber, *, call_id: str, pbx: str | None
+    ) -> DialDocument:
         """The order's document, made at the first time."""
         now = self._clock.now()
         document = DialDocument(
@@ -68,11 +75,24 @@ class DialBook:
         """Raises: Conflict when another replica was faster."""
         await self._dials.replace(document.model_copy(update={"ordered_at": self._clock.now()}))
 
+    async def know_as(self, key: str, call_id: str) -> None:
+        """The PBX has an id of its own for the order's call. Raises: NotFound."""
+
+        def edit(found: DialDocument | None) -> DialDocument | None:
+            if found is None or found.known_as == call_id:
+                return None
+            record = found.record.model_copy(update={"call_id": call_id})
+            return found.model_copy(update={"known_as": call_id, "record": record})
+
+        await change(self._dials, key, edit)
+
     async def by_call(self, call_id: str) -> DialDocument | None:
         try:
             return await self._dials.get(call_id)
         except NotFound:
-            return None
+            pass
+        page = await self._dials.page(Find(equals={"known_as": call_id}, limit=1))
+        return page.documents[0] if page.documents else None
 
     async def by_dial(self, tenant: str, dial_id: str) -> DialDocument:
         """Raises: NotFound."""
@@ -94,7 +114,7 @@ class DialBook:
 
     async def advance(
         self,
-        call_id: str,
+        key: str,
         next_step: Callable[[DialRecord], DialStep | None],
     ) -> DialDocument | None:
         """The document when *next_step* changed it, else None."""
@@ -116,5 +136,44 @@ class DialBook:
             )
             return found.model_copy(update={"record": record})
 
-        document = await change(self._dials, call_id, edit)
+        document = await change(self._dials, key, edit)
         return document if changed else None
+
+
+class StatusOrder(Document):
+    """``key`` is ``tenant/extension``: when an agent's status was last ordered."""
+
+    at: Instant
+    expires_at: Instant
+
+
+STATUSES: CollectionSpec[StatusOrder] = CollectionSpec(
+    name="dialer.statuses", model=StatusOrder, expires_by="expires_at"
+)
+
+
+class StatusBook:
+    """Messages have no order: an older status that is tried again must not undo a newer one."""
+
+    def __init__(self, orders: Collection[StatusOrder], clock: Clock, *, keep: timedelta) -> None:
+        self._orders = orders
+        self._clock = clock
+        self._keep = keep
+
+    async def is_last(self, tenant: str, extension: str, at: datetime) -> bool:
+        """Whether nothing newer was ordered of this agent than what was *at*."""
+        key, ordered_at = f"{tenant}/{extension}", to_instant(at)
+
+        def edit(found: StatusOrder | None) -> StatusOrder | None:
+            if found is not None and found.at >= ordered_at:
+                return None
+            return StatusOrder(
+                key=key,
+                tenant=tenant,
+                version=found.version if found else 0,
+                at=ordered_at,
+                expires_at=self._clock.now() + self._keep,
+            )
+
+        last = await change(self._orders, key, edit)
+        return last is None or last.at <= ordered_at

@@ -10,11 +10,13 @@ from services.gateway.http import HttpDeps, routes
 from services.gateway.settings import GatewaySettings
 from services.gateway.store import AUDIT, AuditLog
 from services.gateway.streams import Screens
+from shared.contracts.agents import SetAgentStatus
 from shared.contracts.contacts import ContactChanged, ContactResolved, SyncUsers
 from shared.contracts.dialing import DialNumber
 from shared.contracts.hooks import CrmHookReceived, HookReceived
 from shared.http.server import Mounted
 from shared.runtime.service import Entry, Platform, Service
+from shared.site.documents import SITES
 
 NAME = "gateway"
 
@@ -34,6 +36,9 @@ async def build(platform: Platform) -> AsyncIterator[Service]:
         audit=AuditLog(platform.store.collection(AUDIT), platform.clock, keep=settings.keep_audit),
         site=platform.site,
         connections=connections,
+        adapters=platform.pbx_adapters(),
+        sites=platform.store.collection(SITES),
+        secrets=platform.secrets,
         clock=platform.clock,
         metrics=platform.metrics,
         ask_within=settings.ask_within,
@@ -44,7 +49,7 @@ async def build(platform: Platform) -> AsyncIterator[Service]:
         yield Service(
             name=NAME,
             subscriptions=router.bind(Deps(screens, platform.site, platform.clock)),
-            mounted=Mounted(routes.operations, deps),
+            mounted=(Mounted(routes.operations, deps),),
             tasks=(spool.relay,),
         )
     finally:
@@ -62,6 +67,7 @@ ENTRY = Entry(
         CrmHookReceived,
         ContactChanged,
         ContactResolved,
+        SetAgentStatus,
         SyncUsers,
     ),
     operations=routes.operations,

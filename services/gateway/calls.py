@@ -83,8 +83,8 @@ class ChoiceReceipt(BaseModel):
 async def choose_contact(deps: HttpDeps, asked: ChooseContact) -> ChoiceReceipt:
     """Say which of several contacts a caller is.
 
-    The last choice counts, until the call's entry is on its way to the CRM. A key that is bound
-    to an extension may choose for calls of that phone.
+    The last choice counts; an entry that was sent follows it where the CRM's template can change
+    one. A key that is bound to an extension may choose for calls of that phone.
     """
     caller, wanted = asked.caller, asked.body
     call = await deps.requester.request(

@@ -13,8 +13,12 @@ from shared.crm.connections import CrmConnections
 from shared.errors import NotFound
 from shared.observe.metrics import Metrics
 from shared.runtime.outbox import SpoolingPublisher
+from shared.secrets import SecretBox
+from shared.site.adapters import Adapters
 from shared.site.book import SiteBook
+from shared.site.documents import SiteDocument
 from shared.site.models import CrmConnection, Site
+from shared.storage.port import Collection
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,10 @@ class HttpDeps:
     screens: Screens
     audit: AuditLog
     site: SiteBook
+    sites: Collection[SiteDocument]
+    secrets: SecretBox
     connections: CrmConnections
+    adapters: Adapters
     clock: Clock
     metrics: Metrics
     ask_within: timedelta

@@ -21,6 +21,7 @@ from shared.contracts.calls import (
     CallAnswered,
     CallEnded,
     CallRinging,
+    EndKnown,
     LegEnded,
     LegOutcome,
 )
@@ -103,6 +104,8 @@ class _Call:
     #: When legs ended: a ring of theirs that comes late opens nothing. Not every PBX has ids for
     #: legs, so one that is told by its extension may ring again.
     ended_legs: dict[str, datetime] = field(default_factory=dict)
+    #: Legs whose answer came, perhaps before their ring did.
+    answered_legs: set[str] = field(default_factory=set)
     over: bool = False
 
 
@@ -169,7 +172,11 @@ class PopBoard:
             return []
         pop = _Pop(body.leg_id, extension, body.caller.number, body.caller.name, body.queue)
         call.pops[extension] = pop
-        return [_ringing_event(body.call_id, call, pop)]
+        told = [_ringing_event(body.call_id, call, pop)]
+        if body.leg_id in call.answered_legs:
+            pop.answered = True
+            told.append(_answered_event(body.call_id, extension))
+        return told
 
     def _resolved(
         self, tenant: str, body: ContactResolved, at: datetime, now: datetime
@@ -197,7 +204,13 @@ class PopBoard:
         winner = body.callee.extension
         if body.own_phone or winner is None:
             return []
+        call.answered_legs.add(body.leg_id)
         told = []
+        if winner not in call.pops and body.caller is not None and not call.over:
+            # The call was handed to him: he was asked in another, and did not hear of this one.
+            pop = _Pop(body.leg_id, winner, body.caller.number, body.caller.name, None)
+            call.pops[winner] = pop
+            told.append(_ringing_event(body.call_id, call, pop))
         if winner in call.pops:
             call.pops[winner].answered = True
             told.append(_answered_event(body.call_id, winner))
@@ -211,6 +224,7 @@ class PopBoard:
     ) -> list[AgentEvent]:
         call = self._call(tenant, body.call_id, now)
         call.ended_legs[body.leg_id] = at
+        call.answered_legs.discard(body.leg_id)
         extension = body.callee.extension
         pop = call.pops.get(extension) if extension else None
         # By leg: after a transfer back the same phone rings again, under another leg.
@@ -221,7 +235,8 @@ class PopBoard:
 
     def _ended(self, tenant: str, body: CallEnded, now: datetime) -> list[AgentEvent]:
         call = self._call(tenant, body.call_id, now)
-        call.over = True
+        # One that was given up after silence may go on all the same.
+        call.over = call.over or body.known is not EndKnown.SILENCE
         return [_closed(call, body.call_id, extension, "ended") for extension in list(call.pops)]
 
     def _dial(self, tenant: str, body: DialStateChanged) -> list[AgentEvent]:

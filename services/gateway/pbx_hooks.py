@@ -1,19 +1,28 @@
-"""Call events of PBXs without an adapter of their own."""
+"""
+Call events that PBXs send by HTTP: checked, made durable, answered before anything is done.
+
+What they say is read by ``ingest``; here it is only found out whether it may come in.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from typing import Annotated, Any
 
+import structlog
 from pydantic import BaseModel, Discriminator, RootModel, Tag
 
 from services.gateway.deps import HttpDeps
 from shared.contracts.hooks import HookBatch, HookEvent, HookKind, HookReceived
-from shared.errors import NotFound
-from shared.http.auth import Caller, Scope
-from shared.http.routes import FromBody, FromKey, FromPath, Routes
-from shared.ids import Name
-from shared.site.models import GenericPbx
+from shared.errors import ContractError, Forbidden, NotFound
+from shared.http.auth import KEY_PARAMETER, Caller, Scope
+from shared.http.routes import FromBody, FromKey, FromPath, FromRequest, RawRequest, Routes
+from shared.ids import Name, new_id
+from shared.pbx.port import PbxAdapter, RawHook
+from shared.site.adapters import check_sender
+from shared.site.pbx import GenericPbx, Pbx
+
+log = structlog.get_logger(__name__)
 
 routes: Routes[HttpDeps] = Routes(tag="mesh")
 
@@ -38,7 +47,14 @@ class HookBody(RootModel[Any]):
 class TakeHook(BaseModel):
     caller: FromKey[Caller]
     pbx: FromPath[Name]
+    request: FromRequest[RawRequest]
     body: FromBody[HookBody]
+
+
+class TakePbxHook(BaseModel):
+    caller: FromKey[Caller]
+    pbx: FromPath[Name]
+    request: FromRequest[RawRequest]
 
 
 class HookReceipt(BaseModel):
@@ -61,15 +77,109 @@ async def take_hook(deps: HttpDeps, asked: TakeHook) -> HookReceipt:
     Answers when they are durable: at the broker, or in the store's spool while the broker is
     away. The same event sent twice counts once, so whoever gets 503 or no answer sends it again.
     """
-    tenant = asked.caller.tenant
-    site = deps.site.site(tenant)
-    if site is None or not isinstance(site.pbx_named(asked.pbx), GenericPbx):
+    pbx, adapter = _connection(deps, asked.caller.tenant, asked.pbx)
+    if not isinstance(pbx, GenericPbx):
         raise NotFound(f"There is no generic PBX connection {asked.pbx}.")
+    _may_come_in(deps, pbx, adapter, asked.request)
     events = asked.body.events
+    # As it was read: what ingest reads later has been checked already.
     body = HookBatch(events=events).model_dump_json(exclude_none=True)
-    hook = HookReceived(pbx=asked.pbx, kind=HookKind.GENERIC, body=body)
-    digest = hashlib.sha256(body.encode()).hexdigest()
-    message = deps.spool.envelop(hook, tenant=tenant, key=f"{asked.pbx}/{digest}")
+    hook = HookReceived(
+        pbx=asked.pbx, kind=HookKind.GENERIC, body=body, content_type="application/json"
+    )
+    await _make_durable(deps, asked.caller.tenant, hook)
+    return HookReceipt(accepted=len(events))
+
+
+@routes(
+    "POST",
+    "/v1/pbx/{pbx}/events",
+    scope=Scope.HOOKS_WRITE,
+    status=202,
+    key_in_query=True,
+    errors=(NotFound,),
+)
+async def take_pbx_hook(deps: HttpDeps, asked: TakePbxHook) -> HookReceipt:
+    """Take what a PBX sends in its own form: UIS, Yeastar, FreeSWITCH.
+
+    Answers when it is durable: at the broker, or in the store's spool while the broker is away.
+    What the request says is read after that; one that cannot be read is found among the dead
+    letters of `ingest`.
+    """
+    return await _taken(deps, asked)
+
+
+@routes(
+    "GET",
+    "/v1/pbx/{pbx}/events",
+    scope=Scope.HOOKS_WRITE,
+    status=202,
+    key_in_query=True,
+    errors=(NotFound,),
+)
+async def take_pbx_hook_by_url(deps: HttpDeps, asked: TakePbxHook) -> HookReceipt:
+    """Take what a PBX says by the parameters of a URL, where it can send nothing else."""
+    return await _taken(deps, asked)
+
+
+async def _taken(deps: HttpDeps, asked: TakePbxHook) -> HookReceipt:
+    tenant, request = asked.caller.tenant, asked.request
+    pbx, adapter = _connection(deps, tenant, asked.pbx)
+    if adapter.hooks is None:
+        raise NotFound(f"{asked.pbx} is a {pbx.kind}: its events do not come by HTTP.")
+    _may_come_in(deps, pbx, adapter, request)
+    try:
+        body = request.body.decode()
+    except UnicodeDecodeError:
+        raise ContractError("The body is not UTF-8.") from None
+    hook = HookReceived(
+        pbx=asked.pbx,
+        kind=HookKind(pbx.kind),
+        body=body,
+        method=request.method,
+        content_type=request.headers.get("content-type", ""),
+        query=_without_key(request),
+    )
+    # Some say different things by the same bytes; what they say has keys of its own.
+    await _make_durable(deps, tenant, hook, salt=str(new_id()))
+    return HookReceipt(accepted=1)
+
+
+def _connection(deps: HttpDeps, tenant: str, name: str) -> tuple[Pbx, PbxAdapter]:
+    """Raises: NotFound."""
+    site, pbx = deps.site.pbx(tenant, name)
+    return pbx, deps.adapters.of(site, pbx)
+
+
+def _may_come_in(deps: HttpDeps, pbx: Pbx, adapter: PbxAdapter, request: RawRequest) -> None:
+    """Beside the key: from where it comes, and the PBX's signature. Raises: Forbidden."""
+    try:
+        check_sender(pbx, request.peer)
+        if adapter.hooks is not None:
+            adapter.hooks.verify(
+                RawHook(
+                    method=request.method,
+                    content_type=request.headers.get("content-type", ""),
+                    query=_without_key(request),
+                    headers=request.headers,
+                    body=request.body,
+                    received_at=deps.clock.now(),
+                )
+            )
+    except Forbidden as error:
+        deps.metrics.count("callmesh_hooks_total", "refused")
+        log.warning("pbx_hook_refused", pbx=pbx.name, peer=request.peer, error=error.message)
+        raise
+
+
+def _without_key(request: RawRequest) -> dict[str, str]:
+    return {name: value for name, value in request.query.items() if name != KEY_PARAMETER}
+
+
+async def _make_durable(deps: HttpDeps, tenant: str, hook: HookReceived, *, salt: str = "") -> None:
+    """Without *salt* the same request again is the same message."""
+    said = hook.model_dump_json(exclude={"kind"}).encode()
+    digest = hashlib.sha256(said + salt.encode()).hexdigest()
+    message = deps.spool.envelop(hook, tenant=tenant, key=f"{hook.pbx}/{digest}")
     at_broker = await deps.spool.send(message)
     deps.metrics.count("callmesh_hooks_total", "accepted" if at_broker else "spooled")
-    return HookReceipt(accepted=len(events))

@@ -1,8 +1,10 @@
 """
 ingest: what PBXs really send → call events.
 
-Consumes HookReceived, and reads the Manager Interfaces of the tenants' Asterisks.
-Publishes CallStarted, CallQueued, CallRinging, CallAnswered, CallHeld, CallResumed,
-CallTransferred, LegEnded, CallEnded, RecordingReady.
-Owns ``ingest.links`` (state of the PBX connections) and ``ingest.spool``.
+Consumes HookReceived, and reads the connections of PBXs that tell their events by themselves;
+answers ListLinks. What PBXs publish onto the broker by themselves it makes HookReceived of.
+Publishes HookReceived, CallStarted, CallQueued, CallRinging, CallAnswered, CallHeld, CallResumed,
+CallTransferred, LegEnded, CallEnded, RecordingReady, AgentStatusChanged, PbxResynced.
+Owns ``ingest.links`` (state of the PBX connections), ``ingest.raw`` (what came in the last day),
+``ingest.reports`` (calls of which a PBX will tell more) and ``ingest.spool``.
 """

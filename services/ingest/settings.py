@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from shared.moments import Duration
 from shared.runtime.settings import Settings
 
 
@@ -16,4 +18,12 @@ class IngestSettings(Settings):
 
     publish_at_once: Annotated[int, Field(ge=1, le=256)] = Field(
         default=32, description="Events of one PBX on their way to the bus at once."
+    )
+    keep_raw: Duration = Field(
+        default=timedelta(days=1),
+        description="How long what PBXs sent is kept as it came, for `callmesh replay`.",
+    )
+    report_within: Duration = Field(
+        default=timedelta(hours=6),
+        description="How long a PBX is asked for the record of a call that ended.",
     )

@@ -8,10 +8,12 @@ from datetime import timedelta
 
 import structlog
 
+from services.routing import pbx_http
 from services.routing.decider import Decider
 from services.routing.faces import FastAgiFace
 from services.routing.handlers import Deps, router
 from services.routing.http import HttpDeps, routes
+from services.routing.pbx_http import FaceDeps
 from services.routing.settings import RoutingSettings
 from services.routing.store import DECISIONS, DecisionLog
 from shared.contracts.routing import CallRouted
@@ -46,6 +48,13 @@ async def build(
         publisher=publisher,
         metrics=platform.metrics,
     )
+    faces = FaceDeps(
+        decider=decider,
+        finder=finder,
+        site=platform.site,
+        adapters=platform.pbx_adapters(),
+        clock=platform.clock,
+    )
     face = FastAgiFace(decider, platform.site)
     agi = FastAgiServer(face.decide, may_ask=face.may_ask)
     try:
@@ -65,7 +74,10 @@ async def build(
         yield Service(
             name=NAME,
             subscriptions=router.bind(Deps(decider, finder, platform.site)),
-            mounted=Mounted(routes.operations, HttpDeps(decider)),
+            mounted=(
+                Mounted(routes.operations, HttpDeps(decider)),
+                Mounted(pbx_http.routes.operations, faces),
+            ),
             tasks=(publisher.relay,),
             stop_listening=stop_listening,
             ports={"fastagi": port},
@@ -82,5 +94,5 @@ ENTRY = Entry(
     router=router,
     settings=RoutingSettings,
     publishes=(CallRouted,),
-    operations=routes.operations,
+    operations=(*routes.operations, *pbx_http.routes.operations),
 )

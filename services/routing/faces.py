@@ -14,7 +14,7 @@ from shared.ids import call_id
 from shared.net.guard import contains
 from shared.pbx.asterisk.fastagi import AgiAnswer, AgiQuestion
 from shared.site.book import SiteBook
-from shared.site.models import AsteriskPbx
+from shared.site.pbx import AsteriskPbx
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
 _LONGEST_VALUE = 200

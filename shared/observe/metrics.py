@@ -66,8 +66,8 @@ METRICS: dict[MetricName, Metric] = {
     ),
     "callmesh_hooks_total": Metric(
         Counter,
-        "PBX hooks taken: accepted by the broker, or spooled. Refused ones are in "
-        "callmesh_http_requests_total by their status.",
+        "PBX hooks: accepted by the broker, spooled, or refused for where they came from or their "
+        "signature. Those without a valid key are in callmesh_http_requests_total.",
         ("outcome",),
     ),
     "callmesh_http_requests_total": Metric(
@@ -78,7 +78,8 @@ METRICS: dict[MetricName, Metric] = {
     ),
     "callmesh_pbx_events_total": Metric(
         Counter,
-        "Events read from PBX connections: used, ignored, dropped (our queue was full).",
+        "Events read from PBX connections and hooks: used, ignored, garbage (could not be read), "
+        "dropped (our queue was full).",
         ("kind", "outcome"),
     ),
     "callmesh_pbx_connected": Metric(
@@ -110,7 +111,9 @@ METRICS: dict[MetricName, Metric] = {
         Histogram, "Time from the PBX's question to our answer.", ("face",)
     ),
     "callmesh_journal_entries_total": Metric(
-        Counter, "Steps of journal entries: sent, found, retried, failed.", ("outcome",)
+        Counter,
+        "Steps of journal entries: sent, found, updated, update_refused, retried, failed.",
+        ("outcome",),
     ),
     "callmesh_dials_total": Metric(Counter, "Click-to-call orders by final state.", ("state",)),
     "callmesh_live_streams": Metric(Gauge, "Open agent streams."),

@@ -73,6 +73,8 @@ async def running(
             state.services.append(service)
             for subscription in service.subscriptions:
                 platform.bus.subscribe(subscription)
+            if service.door is not None:
+                platform.bus.open_door(service.door)
         await platform.bus.start()
         stack.push_async_callback(platform.bus.stop, drain=drain)
         tasks = _tasks(state, platform)
@@ -212,7 +214,7 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
 
 
 def _http_server(state: Running, platform: Platform, drain: timedelta) -> HttpServer:
-    mounted = [service.mounted for service in state.services if service.mounted]
+    mounted = [part for service in state.services for part in service.mounted]
     operations = [operation for part in mounted for operation in part.operations]
 
     def openapi() -> bytes:

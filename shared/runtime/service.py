@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.bus.port import MessageBus, Subscription
+from shared.bus.port import ForeignDoor, MessageBus, Subscription
 from shared.bus.publisher import ServicePublisher
 from shared.bus.router import Router
 from shared.clock import Clock
@@ -23,6 +23,7 @@ from shared.observe.metrics import Metrics
 from shared.runtime.outbox import SpoolingPublisher
 from shared.runtime.settings import Settings
 from shared.secrets import SecretBox
+from shared.site.adapters import Adapters
 from shared.site.book import SiteBook
 from shared.storage.port import DocumentStore
 
@@ -65,6 +66,11 @@ class Platform:
             templates=templates or self.templates,
         )
 
+    def pbx_adapters(self) -> Adapters:
+        return Adapters(
+            secrets=self.secrets, http=self.http, clock=self.clock, metrics=self.metrics
+        )
+
     def finder(self, connections: CrmConnections) -> Finder:
         return Finder(connections, self.store, clock=self.clock, metrics=self.metrics)
 
@@ -79,7 +85,9 @@ class Service:
 
     name: str
     subscriptions: Sequence[Subscription] = ()
-    mounted: Mounted | None = None
+    #: Where PBXs publish by themselves.
+    door: ForeignDoor | None = None
+    mounted: Sequence[Mounted] = ()
     tasks: Sequence[Callable[[], Awaitable[None]]] = field(default=())
     ready: Callable[[], Awaitable[bool]] | None = None
     stop_listening: Callable[[], Awaitable[None]] | None = None

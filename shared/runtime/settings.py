@@ -170,13 +170,13 @@ class NetSettings(Settings):
 
     allow: str = Field(
         default="",
-        description="Networks beside the public internet that CRM URLs may lead to, "
+        description="Networks beside the public internet that URLs of CRMs and PBXs may lead to, "
         "comma-separated: `10.1.0.0/16`. Tenants' administrators write those URLs.",
     )
     plain: str = Field(
         default="",
-        description="Names of hosts that CRM URLs may name with `http://`, comma-separated: "
-        "`crm.lan`. Addresses that `CALLMESH_NET_ALLOW` lists may be; all else is `https://`, unless "
+        description="Names of hosts that URLs of CRMs and PBXs may name with `http://`, "
+        "comma-separated: `crm.lan`. Addresses that `CALLMESH_NET_ALLOW` lists may be; all else is `https://`, unless "
         "a template is made for systems of one's own.",
     )
 

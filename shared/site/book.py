@@ -10,9 +10,10 @@ from types import MappingProxyType
 import structlog
 
 from shared.clock import Clock
-from shared.errors import MeshError
+from shared.errors import MeshError, NotFound
 from shared.site.documents import SiteDocument
-from shared.site.models import AsteriskPbx, Site
+from shared.site.models import Site
+from shared.site.pbx import AsteriskPbx, Pbx
 from shared.storage.port import Collection, Find, every
 
 log = structlog.get_logger(__name__)
@@ -40,6 +41,14 @@ class SiteBook:
 
     def site(self, tenant: str) -> Site | None:
         return self._current.get(tenant)
+
+    def pbx(self, tenant: str, name: str) -> tuple[Site, Pbx]:
+        """Raises: NotFound."""
+        site = self._current.get(tenant)
+        pbx = site.pbx_named(name) if site else None
+        if site is None or pbx is None:
+            raise NotFound(f"There is no PBX connection {name}.")
+        return site, pbx
 
     def asterisks(self) -> Iterable[tuple[str, AsteriskPbx]]:
         """Every Asterisk of every tenant."""

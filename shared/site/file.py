@@ -11,7 +11,8 @@ from pydantic import Field, ValidationError
 from shared.crm.registry import Templates, check_credentials, parameters_of
 from shared.errors import BadSetting, NotFound
 from shared.faults import faults_by_path
-from shared.site.models import CrmConnection, Part, PartPath, Sealing, Site
+from shared.site.models import CrmConnection, Site
+from shared.site.parts import Part, PartPath, Sealing
 from shared.yamltext import YamlText, read_yaml
 
 

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import timedelta
 from enum import StrEnum
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import Annotated, Self
 
 from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
-    IPvAnyNetwork,
-    SecretStr,
     StringConstraints,
     ValidationInfo,
     field_validator,
@@ -24,104 +16,14 @@ from pydantic import (
 )
 
 from shared.contracts.calls import Direction
-from shared.contracts.routing import Destination
 from shared.crm.candidates import Choose
 from shared.crm.language.text import compile_text
 from shared.errors import ContractError
 from shared.ids import Extension, Name, TenantId
 from shared.moments import Duration
 from shared.phone import is_region, valid_format
-from shared.secrets import PREFIX, Sealed, SecretBox
-
-#: Keys and numbers that lead to a part of a site.
-PartPath = tuple[str | int, ...]
-Did = Annotated[str, StringConstraints(pattern=r"^\+?[0-9*#]{1,20}$")]
-Text = Annotated[str, StringConstraints(min_length=1, max_length=500)]
-
-
-@dataclass(frozen=True, slots=True)
-class Sealing:
-    """Validation context while a site *file* is read: its secrets are resolved and sealed."""
-
-    box: SecretBox
-    environment: Mapping[str, str]
-    folder: Path
-
-
-def _seal(value: Any, info: ValidationInfo) -> Any:
-    """``{env: NAME}``, ``{file: path}`` or the text itself; in a stored site, sealed already."""
-    sealing = info.context
-    if not isinstance(sealing, Sealing):
-        return value
-    if isinstance(value, str) and not value.startswith(PREFIX):
-        plain = value
-    elif isinstance(value, Mapping) and set(value) == {"env"}:
-        found = sealing.environment.get(str(value["env"]))
-        if found is None:
-            raise ValueError(f"the environment has no {value['env']}")
-        plain = found
-    elif isinstance(value, Mapping) and set(value) == {"file"}:
-        try:
-            plain = (sealing.folder / str(value["file"])).read_text().strip()
-        except OSError as error:
-            raise ValueError(f"cannot read {value['file']}: {error.strerror}") from None
-    else:
-        raise ValueError("a secret is a text, {env: NAME} or {file: path}")
-    return sealing.box.seal(SecretStr(plain))
-
-
-Secret = Annotated[Sealed, BeforeValidator(_seal)]
-
-
-def _destination(value: Any) -> Any:
-    return Destination.parse(value) if isinstance(value, str) else value
-
-
-Place = Annotated[Destination, BeforeValidator(_destination)]
-
-
-class Part(BaseModel):
-    """Unknown keys are faults: a misspelt one would silently mean the default."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class AsteriskPbx(Part):
-    """An Asterisk, by its Manager Interface; routes are asked by FastAGI or HTTP."""
-
-    kind: Literal["asterisk"]
-    name: Name
-    host: Text
-    port: Annotated[int, Field(ge=1, le=65535)] = 5038
-    tls: bool = False
-    username: Text
-    secret: Secret
-    trunks: Annotated[tuple[Text, ...], Field(min_length=1)] = Field(
-        description="Endpoints that lead outside: `PJSIP/trunk-0000001a` is endpoint `trunk`."
-    )
-    technology: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,16}$")] = Field(
-        default="PJSIP", description="Channel technology of the phones, for click-to-call."
-    )
-    outbound_context: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = Field(
-        default="outbound", description="Dialplan context that dials outside numbers."
-    )
-    ring_agent: Duration = Field(
-        default=timedelta(seconds=15), description="How long click-to-call rings the agent."
-    )
-    askers: tuple[IPvAnyNetwork, ...] = Field(
-        default=(), description="Networks from which this PBX asks for routes without an API key."
-    )
-
-
-class GenericPbx(Part):
-    """Any PBX that can send the documented JSON hook, and ask for routes by HTTP."""
-
-    kind: Literal["generic"]
-    name: Name
-
-
-Pbx = Annotated[AsteriskPbx | GenericPbx, Field(discriminator="kind")]
-
+from shared.site.parts import Did, Part, PartPath, Place, Sealing, Secret, Text, Zone
+from shared.site.pbx import Pbx, PbxwarePbx
 
 RECORDING_VARIABLES = frozenset({"Recording", "CallId"})
 
@@ -244,6 +146,11 @@ class Agent(Part):
     email: Annotated[str, StringConstraints(pattern=r"^[^@\s]{1,64}@[^@\s]{1,190}$")] | None = (
         Field(default=None, description="By which the agent's user is found in each CRM.")
     )
+    pbx_user: Text | None = Field(
+        default=None,
+        description="The agent's id at the PBX, where that speaks of users: the employee id of "
+        "UIS, the user's UUID of Wazo.",
+    )
     users: dict[Name, Text] = Field(
         default_factory=dict,
         description="CRM connection → the agent's user id there. Without it the user is found by "
@@ -299,7 +206,7 @@ class Site(Part):
     region: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")] | None = Field(
         default=None, description="Country whose national numbers are meant: GB, US, DE."
     )
-    zone: Text = Field(
+    zone: Zone = Field(
         default="UTC",
         description="Time zone of the tenant (`Europe/Berlin`): where a CRM wants local times.",
     )
@@ -307,15 +214,6 @@ class Site(Part):
     crm: tuple[CrmConnection, ...] = ()
     agents: tuple[Agent, ...] = ()
     rules: tuple[RoutingRule, ...] = ()
-
-    @field_validator("zone")
-    @classmethod
-    def zone_is_a_zone(cls, zone: str) -> str:
-        try:
-            ZoneInfo(zone)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError(f"{zone} is no time zone; say one such as Europe/Berlin") from None
-        return zone
 
     @field_validator("region")
     @classmethod
@@ -336,7 +234,7 @@ class Site(Part):
         """What is there twice or leads nowhere: the place within the site, and what is wrong."""
         return [*self._doubles(), *self._dangling()]
 
-    def pbx_named(self, name: str) -> AsteriskPbx | GenericPbx | None:
+    def pbx_named(self, name: str) -> Pbx | None:
         return next((pbx for pbx in self.pbx if pbx.name == name), None)
 
     def crm_named(self, name: str) -> CrmConnection | None:
@@ -382,6 +280,9 @@ class Site(Part):
         for place, rule in enumerate(self.rules):
             if rule.crm not in crms:
                 yield ("rules", place, "crm"), f"there is no crm {rule.crm}"
+        for place, pbx in enumerate(self.pbx):
+            if isinstance(pbx, PbxwarePbx) and pbx.crm not in crms:
+                yield ("pbx", place, "crm"), f"there is no crm {pbx.crm}"
         for place, agent in enumerate(self.agents):
             for name in sorted(set(agent.users) - crms):
                 yield ("agents", place, "users", name), f"there is no crm {name}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +24,7 @@ from services.lookup import handlers as lookup
 from services.lookup.making import ContactMaker
 from services.lookup.store import CALLERS, MAKINGS, CallerBook, MakingBook
 from shared.bus.embedded import EmbeddedBus
+from shared.bus.port import Subscription
 from shared.bus.publisher import ServicePublisher
 from shared.clock import SystemClock
 from shared.contracts.envelope import Message
@@ -39,6 +40,7 @@ from shared.net.guard import AddressGuard, networks
 from shared.observe.metrics import Metrics
 from shared.runtime.outbox import SpoolingPublisher
 from shared.secrets import SecretBox, new_key
+from shared.site.adapters import Adapters
 from shared.site.book import SiteBook
 from shared.site.documents import SITES, SiteDocument
 from shared.site.models import Site
@@ -145,6 +147,9 @@ class CrmApi:
             templates=Templates(self.templates),
         )
 
+    def adapters(self) -> Adapters:
+        return Adapters(secrets=self.box, http=self.http, clock=self.clock, metrics=self.metrics)
+
     def publisher(self, service: str) -> ServicePublisher:
         return ServicePublisher(self.bus, service=service, clock=self.clock)
 
@@ -182,7 +187,10 @@ class CrmApi:
             screens=self.screens,
             audit=AuditLog(self.audit, self.clock, keep=timedelta(days=1)),
             site=self.site,
+            sites=self.store.collection(SITES),
+            secrets=self.box,
             connections=self.connections(),
+            adapters=self.adapters(),
             clock=self.clock,
             metrics=self.metrics,
             ask_within=5 * SECOND,
@@ -212,7 +220,10 @@ class CrmApi:
 
 
 @asynccontextmanager
-async def opened(templates: Path, *, public_url: str | None = None) -> AsyncIterator[CrmApi]:
+async def opened(
+    templates: Path, *, public_url: str | None = None, also: Sequence[Subscription] = ()
+) -> AsyncIterator[CrmApi]:
+    """*also* hear what goes over the bus."""
     async with AsyncExitStack() as stack:
         db = SqliteFile(None)
         await db.open()
@@ -230,10 +241,16 @@ async def opened(templates: Path, *, public_url: str | None = None) -> AsyncIter
             *lookup.router.bind(api.lookup_deps(connections, finder)),
             *journal.router.bind(
                 journal.Deps(
-                    calls=calls, entries=entries, finder=finder, site=api.site, wake=lambda: None
+                    calls=calls,
+                    entries=entries,
+                    finder=finder,
+                    site=api.site,
+                    publisher=api.publisher("journal"),
+                    wake=lambda: None,
                 )
             ),
             *gateway.router.bind(gateway.Deps(api.screens, api.site, api.clock)),
+            *also,
         ):
             api.bus.subscribe(subscription)
         await api.bus.start()

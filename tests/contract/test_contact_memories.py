@@ -53,7 +53,14 @@ def subscriptions(
         calls = CallLog(store.collection(CALLS), clock, silent_after=DAY)
         entries = EntryBook(store.collection(ENTRIES), clock)
         return journal.router.bind(
-            journal.Deps(calls=calls, entries=entries, finder=finder, site=site, wake=lambda: None)
+            journal.Deps(
+                calls=calls,
+                entries=entries,
+                finder=finder,
+                site=site,
+                publisher=publisher,
+                wake=lambda: None,
+            )
         )
     decisions = DecisionLog(store.collection(DECISIONS), clock, keep=DAY)
     decider = Decider(

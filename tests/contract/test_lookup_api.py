@@ -20,8 +20,12 @@ from shared.clock import SystemClock
 from shared.contracts.contacts import CrmUser
 from shared.http.auth import API_KEYS, KeyBook, Scope
 from shared.http.server import HttpServer, Mounted
+from shared.net.client import HttpClient
+from shared.net.guard import AddressGuard
 from shared.observe.metrics import Metrics
 from shared.runtime.outbox import SpoolingPublisher
+from shared.secrets import SecretBox, new_key
+from shared.site.adapters import Adapters
 from shared.site.book import SiteBook
 from shared.site.documents import SITES
 from shared.sqlite import SqliteFile
@@ -76,6 +80,7 @@ async def api() -> AsyncIterator[Api]:
         await bus.start()
         stack.push_async_callback(bus.stop, drain=SECOND)
         publisher = ServicePublisher(bus, service="gateway", clock=clock)
+        box = SecretBox([new_key()])
         deps = HttpDeps(
             spool=SpoolingPublisher(
                 publisher, bus, desk.store, service="gateway", clock=clock, metrics=Metrics()
@@ -85,7 +90,12 @@ async def api() -> AsyncIterator[Api]:
             screens=Screens(Metrics()),
             audit=AuditLog(desk.store.collection(AUDIT), clock, keep=timedelta(days=1)),
             site=site,
+            sites=desk.store.collection(SITES),
+            secrets=box,
             connections=desk.connections(),
+            adapters=Adapters(
+                secrets=box, http=HttpClient(AddressGuard()), clock=clock, metrics=Metrics()
+            ),
             clock=clock,
             metrics=Metrics(),
             ask_within=SOON,

@@ -10,24 +10,36 @@ from typing import Any
 
 import pytest
 
-from services.dialer.handlers import Deps, follow_call, give_up_unheard
-from services.dialer.links import DialLinks
-from services.dialer.store import DIALS, DialBook
+from services.dialer.handlers import (
+    Deps,
+    dial_number,
+    follow_call,
+    give_up_unheard,
+    know_call,
+    set_agent_status,
+)
+from services.dialer.links import Switchboards
+from services.dialer.store import DIALS, STATUSES, DialBook, StatusBook
 from shared.bus.embedded import EmbeddedBus
 from shared.bus.port import Consumer, Subscription
 from shared.bus.publisher import ServicePublisher
 from shared.clock import ManualClock, SystemClock
-from shared.contracts.calls import CallRinging, Party
+from shared.contracts.agents import AgentStatus, SetAgentStatus
+from shared.contracts.calls import CallRinging, CallStarted, Direction, Party
 from shared.contracts.dialing import DialNumber, DialReason, DialState, DialStateChanged
 from shared.contracts.envelope import Event, Message, wrap
+from shared.errors import NotFound, Unavailable
+from shared.net.client import HttpClient
+from shared.net.guard import AddressGuard
 from shared.observe.metrics import Metrics
-from shared.pbx.asterisk.ami_wire import AmiMessage
+from shared.pbx.port import AgentAt, DialReceipt, DialRequest, Finding, PbxAdapter
 from shared.sandbox.site import PBX, TENANT, site_file
 from shared.secrets import SecretBox, new_key
+from shared.site.adapters import Adapters
 from shared.site.book import SiteBook
 from shared.site.documents import SITES, SiteDocument
 from shared.site.file import read_site_file
-from shared.site.models import Sealing
+from shared.site.parts import Sealing
 from shared.sqlite import SqliteFile
 from shared.storage.sqlite import SqliteStore
 from shared.testing.builders import HERE
@@ -51,9 +63,12 @@ class Dialer:
         consumer = Consumer("gateway", DialStateChanged)
         self.bus.subscribe(Subscription(consumer=consumer, handler=self._take))
         site = SiteBook(self.sites, clock, poll=SECOND)
+        self.adapters = self._adapters()
+        self.boards = Switchboards(site, self.adapters, clock=clock, on_refusal=self._refused)
         self.deps = Deps(
             dials=DialBook(store.collection(DIALS), clock, keep=timedelta(days=1)),
-            links=DialLinks(site, secrets=self.box, clock=clock, on_refusal=self._refused),
+            statuses=StatusBook(store.collection(STATUSES), clock, keep=timedelta(minutes=4)),
+            boards=self.boards,
             site=site,
             publisher=ServicePublisher(self.bus, service="dialer", clock=clock),
             clock=clock,
@@ -104,8 +119,12 @@ class Dialer:
     async def _take(self, message: Message[Any]) -> None:
         self.told.append(message.body)
 
-    async def _refused(self, tenant: str, pbx: str, message: AmiMessage) -> None:
-        raise AssertionError((tenant, pbx, message))
+    def _adapters(self) -> Adapters:
+        http = HttpClient(AddressGuard())
+        return Adapters(secrets=self.box, http=http, clock=self.clock, metrics=Metrics())
+
+    async def _refused(self, tenant: str, pbx: str, reference: str, reason: DialReason) -> None:
+        raise AssertionError((tenant, pbx, reference, reason))
 
 
 @pytest.fixture
@@ -167,3 +186,134 @@ async def test_a_state_that_was_kept_and_never_told_is_told_when_its_event_comes
     await dialer.hear(agent_rings())
 
     await eventually(lambda: [told.state for told in dialer.told] == [DialState.AGENT_RINGING])
+
+
+async def test_a_pbx_with_an_id_of_its_own_is_followed_by_it(dialer: Dialer) -> None:
+    """Yeastar, UIS: the call's id is known when the order was taken, or when the call says whose it is."""
+    await dialer.order()
+    theirs = CallStarted(
+        call_id="theirs",
+        pbx=PBX,
+        pbx_call_id="77",
+        direction=Direction.OUTBOUND,
+        caller=Party(extension="101"),
+        dial_id="d1",
+    )
+    message = wrap(theirs, source="ingest", occurred_at=dialer.clock.now(), tenant=TENANT)
+    await know_call(dialer.deps, message)
+    await dialer.hear(agent_rings().model_copy(update={"call_id": "theirs"}))
+
+    assert await dialer.state() == (DialState.AGENT_RINGING, None)
+    record = (await dialer.deps.dials.by_dial(TENANT, "d1")).record
+    assert record.call_id == "theirs"
+
+
+async def test_a_status_that_waited_for_too_long_is_not_set(dialer: Dialer) -> None:
+    said = SetAgentStatus(extension="101", status=AgentStatus.BREAK)
+    message = wrap(said, source="gateway", occurred_at=dialer.clock.now(), tenant=TENANT)
+    with pytest.raises(Unavailable):  # the PBX is away: it is tried again
+        await set_agent_status(dialer.deps, message)
+    await dialer.wait(timedelta(minutes=3))
+
+    await set_agent_status(dialer.deps, message)
+
+
+async def test_a_status_of_a_phone_that_is_none_of_ours_is_refused(dialer: Dialer) -> None:
+    said = SetAgentStatus(extension="999", status=AgentStatus.BREAK)
+    message = wrap(said, source="gateway", occurred_at=dialer.clock.now(), tenant=TENANT)
+
+    with pytest.raises(NotFound, match="999"):
+        await set_agent_status(dialer.deps, message)
+
+
+class Desk:
+    """A PBX that does as it is told, but for the orders that it is *away* for."""
+
+    fault: str | None = None
+
+    def __init__(self) -> None:
+        self.is_away = False
+        self.fails_once = False
+        self.set_to: list[AgentStatus] = []
+
+    async def run(self, on_refusal: object) -> None:
+        if self.fails_once:
+            self.fails_once = False
+            raise KeyError("a fault of ours")
+        await asyncio.Event().wait()
+
+    async def dial(self, order: DialRequest, *, within: timedelta) -> DialReceipt:
+        return DialReceipt()
+
+    async def set_status(self, agent: AgentAt, status: AgentStatus, *, within: timedelta) -> None:
+        if self.is_away:
+            raise Unavailable("away")
+        self.set_to.append(status)
+
+
+async def test_a_status_that_is_tried_again_does_not_undo_a_newer_one(dialer: Dialer) -> None:
+    desk = dialer.boards._boards[TENANT, PBX] = Desk()
+
+    def order(status: AgentStatus) -> Message[Any]:
+        said = SetAgentStatus(extension="101", status=status)
+        return wrap(said, source="gateway", occurred_at=dialer.clock.now(), tenant=TENANT)
+
+    pause = order(AgentStatus.BREAK)
+    desk.is_away = True
+    with pytest.raises(Unavailable):
+        await set_agent_status(dialer.deps, pause)
+    desk.is_away = False
+    await dialer.wait(SECOND)
+    await set_agent_status(dialer.deps, order(AgentStatus.FREE))
+    await set_agent_status(dialer.deps, pause)
+    assert desk.set_to == [AgentStatus.FREE]
+
+    again = order(AgentStatus.DINNER)
+    for _ in range(2):  # killed before it was done with
+        await set_agent_status(dialer.deps, again)
+    assert desk.set_to == [AgentStatus.FREE, AgentStatus.DINNER, AgentStatus.DINNER]
+
+
+async def test_before_the_sites_are_loaded_nothing_is_refused(dialer: Dialer) -> None:
+    """The store was away at the start: which PBXs there are is not known yet."""
+    dialer.deps.site.loaded = False
+    now = dialer.clock.now()
+    status = SetAgentStatus(extension="101", status=AgentStatus.BREAK)
+    number = DialNumber(
+        dial_id="d2",
+        extension="101",
+        number="+447700900123",
+        requested_at=now,
+        expires_at=now + timedelta(minutes=1),
+    )
+    with pytest.raises(Unavailable, match="not loaded"):
+        await set_agent_status(
+            dialer.deps, wrap(status, source="gateway", occurred_at=now, tenant=TENANT)
+        )
+    with pytest.raises(Unavailable, match="not loaded"):
+        await dial_number(
+            dialer.deps, wrap(number, source="gateway", occurred_at=now, tenant=TENANT)
+        )
+    assert not dialer.told
+
+
+async def test_a_switchboard_that_fails_by_a_fault_of_ours_begins_anew(dialer: Dialer) -> None:
+    """And the orders to other PBXs go on."""
+    desk = Desk()
+    desk.fails_once = True
+    made = PbxAdapter(check=_nothing, switchboard=lambda: desk)
+    settings = dialer.adapters.wanted(dialer.deps.site)[TENANT, PBX]
+    dialer.adapters.make = lambda *_: made  # type: ignore[method-assign]  # a PBX of this test
+    keeping = asyncio.create_task(dialer.boards._keep((TENANT, PBX), settings))
+    await eventually(lambda: dialer.clock.sleepers == 2)
+    assert (TENANT, PBX) not in dialer.boards._boards
+
+    await dialer.clock.advance(timedelta(seconds=10))
+    await eventually(lambda: dialer.boards._boards.get((TENANT, PBX)) is desk)
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    assert not dialer.boards._boards
+
+
+async def _nothing() -> AsyncIterator[Finding]:
+    yield Finding("nothing")

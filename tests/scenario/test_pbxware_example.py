@@ -20,7 +20,7 @@ from shared.sandbox.pbx import ask_route
 from shared.site.apply import carry_out, plan
 from shared.site.documents import SITES
 from shared.site.file import read_site_file
-from shared.site.models import Sealing
+from shared.site.parts import Sealing
 from shared.testing.builders import HERE
 
 DID = "1202777777"

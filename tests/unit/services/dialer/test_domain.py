@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.dialer.domain import refusal, step
+from services.dialer.domain import step
 from shared.contracts.calls import (
     CallAnswered,
     CallEnded,
@@ -189,7 +189,8 @@ def recorded(name: str) -> tuple[CallEvent, ...]:
         if stamp := message.get("Timestamp"):
             now = datetime.fromtimestamp(float(stamp), UTC)
         found += tracker.feed(message, now=now)
-    return tuple(s.body for s in [*found, *tracker.tick(now + timedelta(seconds=1))])
+    found += tracker.tick(now + timedelta(seconds=1))
+    return tuple(s.body for s in found if isinstance(s.body, CallEvent))
 
 
 @pytest.mark.parametrize(
@@ -278,21 +279,3 @@ def test_an_order_that_goes_on_ends_like_any_other() -> None:
     story = STORIES["answered"]
 
     assert after(story, DialState.FAILED, DialReason.INTERRUPTED) == (DialState.ENDED, None)
-
-
-# -- the PBX says no ------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("code", "expected"),
-    [
-        ("3", DialReason.AGENT_NO_ANSWER),
-        ("0", DialReason.AGENT_UNREACHABLE),
-        ("", DialReason.AGENT_UNREACHABLE),
-        ("none", DialReason.AGENT_UNREACHABLE),
-    ],
-)
-def test_a_failed_originate_says_whether_the_agent_s_phone_rang(
-    code: str, expected: DialReason
-) -> None:
-    assert refusal(code) is expected

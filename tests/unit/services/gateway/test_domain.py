@@ -14,6 +14,7 @@ from shared.contracts.calls import (
     CallEnded,
     CallEvent,
     CallRinging,
+    EndKnown,
     LegEnded,
     LegOutcome,
     Party,
@@ -84,6 +85,45 @@ class Watch:
 
 
 # -- transfers and screens that come late -----------------------------------------------------
+
+
+def test_who_is_handed_a_call_that_never_rang_at_his_phone_sees_it() -> None:
+    """An attended transfer: 102 was asked in a call of its own, which is then joined to this one."""
+    watch = Watch().take(ringing("101", "l1"), answered("101", "l1"), known_contact())
+    watch.take(answered("102", "l2", caller=CALLER))
+
+    assert watch.words[-2:] == ["ringing 102", "answered 102"]
+    card = watch.told[-2]
+    assert (card.caller_number, card.contact) == (CALLER.number, a_contact())
+    assert watch.shows("102") == ["c1"]
+    watch.take(leg_ended(LegOutcome.ANSWERED, "102", "l2"))
+    assert watch.shows("102") == []
+
+
+def test_an_answer_that_overtakes_its_ring_is_shown_with_it() -> None:
+    watch = Watch().take(answered("101", "l1"), ringing("101", "l1"))
+    assert watch.words == ["ringing 101", "answered 101"]
+
+
+def test_a_leg_that_was_answered_and_ended_rings_anew() -> None:
+    """A PBX that tells its legs by their extensions."""
+    watch = Watch().take(ringing("101", "101"), answered("101", "101"))
+    watch.take(leg_ended(LegOutcome.ANSWERED, "101", "101"))
+    watch.take(ringing("101", "101"), after=timedelta(seconds=9))
+    assert watch.words[-1] == "ringing 101"
+
+
+def test_a_call_that_was_given_up_after_silence_may_ring_again() -> None:
+    watch = Watch().take(
+        ringing("101", "l1"), ended().model_copy(update={"known": EndKnown.SILENCE})
+    )
+    watch.take(ringing("102", "l2"))
+    assert watch.words == ["ringing 101", "closed 101", "ringing 102"]
+
+
+def test_a_call_that_is_over_is_handed_to_nobody() -> None:
+    watch = Watch().take(ended(), answered("102", "l2", caller=CALLER))
+    assert watch.words == []
 
 
 def test_who_asks_for_a_transfer_keeps_the_pop_while_the_other_answers() -> None:

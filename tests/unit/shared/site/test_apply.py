@@ -16,7 +16,9 @@ from shared.site.apply import Plan, carry_out, plan
 from shared.site.book import SiteBook
 from shared.site.documents import SITES, SiteDocument
 from shared.site.file import read_site_file
-from shared.site.models import AsteriskPbx, Sealing, Site
+from shared.site.models import Site
+from shared.site.parts import Sealing
+from shared.site.pbx import AsteriskPbx
 from shared.sqlite import SqliteFile
 from shared.storage.port import Collection
 from shared.storage.sqlite import SqliteStore

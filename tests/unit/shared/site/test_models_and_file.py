@@ -14,7 +14,9 @@ from shared.contracts.routing import Destination, DestinationKind
 from shared.errors import BadSetting
 from shared.secrets import SecretBox, new_key
 from shared.site.file import read_site_file
-from shared.site.models import AsteriskPbx, GenericPbx, Operator, Sealing, Site
+from shared.site.models import Operator, Site
+from shared.site.parts import Sealing
+from shared.site.pbx import AsteriskPbx, GenericPbx
 
 BOX = SecretBox([new_key()])
 ENVIRONMENT = {"AMI_SECRET": "from-the-environment"}
