@@ -35,7 +35,9 @@ from shared.sandbox.crm import CLIENT_ID, CLIENT_SECRET, REFRESH_TOKEN
 from shared.sandbox.pbx import SECRET, USERNAME
 from shared.secrets import SecretBox, new_key
 from shared.site.file import Surroundings, read_site_file
-from shared.site.models import AsteriskPbx, Sealing, Site
+from shared.site.models import Site
+from shared.site.parts import Sealing
+from shared.site.pbx import AsteriskPbx, Pbx
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -382,6 +384,15 @@ def example(tmp_path: Path) -> Site:
     return site
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [get_args(part.model_fields["kind"].annotation)[0] for part in get_args(get_args(Pbx)[0])],
+)
+def test_the_example_site_shows_every_kind_of_pbx(kind: str) -> None:
+    """Commented where it would try to connect."""
+    assert f"kind: {kind}\n" in (DEPLOY / "site.example.yaml").read_text()
+
+
 def asterisk_of(site: Site) -> AsteriskPbx:
     return next(pbx for pbx in site.pbx if isinstance(pbx, AsteriskPbx))
 
@@ -422,7 +433,7 @@ def test_the_sample_dialplan_knows_every_kind_of_destination(kind: DestinationKi
 def test_the_sample_manager_user_is_the_example_sites(tmp_path: Path) -> None:
     manager = (DEPLOY / "asterisk" / "manager.conf").read_text()
     assert f"\n[{asterisk_of(example(tmp_path)).username}]\n" in manager
-    assert f"\nchannelvars = {CLICK_VARIABLE},MIXMONITOR_FILENAME\n" in manager
+    assert f"\nchannelvars = {CLICK_VARIABLE},MIXMONITOR_FILENAME,CRM_DID\n" in manager
 
 
 def test_the_site_of_the_development_containers_opens_the_sandbox_and_nothing_else(

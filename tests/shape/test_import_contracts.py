@@ -39,11 +39,17 @@ PLANTED = [
         "import shared.crm.engine.pages",
     ),
     (
+        "kinds of PBX do not know each other",
+        "shared/pbx/yeastar/reader.py",
+        "import shared.pbx.asterisk.channels",
+    ),
+    (
         "only the adapter touches its driver",
         "services/ingest/handlers.py",
         "import aio_pika",
     ),
     ("the domain is pure", "services/routing/domain.py", "import asyncio"),
+    ("the domain is pure", "shared/pbx/freeswitch/reader.py", "import asyncio"),
     (
         "services see ports, the platform sees adapters",
         "services/journal/store.py",
@@ -84,7 +90,7 @@ def lint(folder: Path) -> str:
 
 
 def test_the_tree_as_it_is_keeps_them(tree: Path) -> None:
-    assert "Contracts: 8 kept, 0 broken." in lint(tree)
+    assert "Contracts: 9 kept, 0 broken." in lint(tree)
 
 
 @pytest.mark.parametrize(("contract", "file", "planted"), PLANTED)
