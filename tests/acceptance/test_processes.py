@@ -305,7 +305,7 @@ def test_doctor_says_what_is_wrong_and_what_to_do(tmp_path: Path) -> None:
     assert found.returncode == 1
     assert "✓ store" in found.stdout
     assert "✓ bus" in found.stdout
-    assert f"✗ acme: PBX main at 127.0.0.1:{port}" in found.stdout
+    assert f"✗ acme: PBX main: AMI answers at 127.0.0.1:{port}" in found.stdout
     assert f"no AMI at 127.0.0.1:{port}" in found.stdout
     assert "s3cret" not in found.stdout + found.stderr
 

@@ -75,15 +75,30 @@ class Journal:
             wake=lambda: None,
         )
 
-    async def hear(self, body: Event, *, after: float = 0, call: str = "c1") -> None:
-        message = wrap(body, source="test", occurred_at=NOON + seconds(after), tenant="acme")
-        await self.calls.take(message, call)
+    async def hear(
+        self,
+        body: Event,
+        *,
+        after: float = 0,
+        call: str = "c1",
+        behind: timedelta = timedelta(0),
+    ) -> None:
+        """It comes when it happened, by our clock; *behind*: how far the PBX's is behind that."""
+        await self._until(after)
+        at = NOON + seconds(after) - behind
+        await self.calls.take(wrap(body, source="test", occurred_at=at, tenant="acme"), call)
 
     async def back(self, *live: str, after: float, heard_until: float, pbx: str = "main") -> None:
         """A reader connected, *after* seconds, and found the calls *live*."""
         body = PbxResynced(pbx=pbx, live=live, heard_until=NOON + seconds(heard_until))
+        await self._until(after)
         at = NOON + seconds(after)
         await end_calls_gone(self.deps, wrap(body, source="ingest", occurred_at=at, tenant="acme"))
+
+    async def _until(self, after: float) -> None:
+        left = NOON + seconds(after) - self.clock.now()
+        if left > timedelta(0):
+            await self.clock.advance(left)
 
     async def _take(self, message: Message[Any]) -> None:
         self.told.append(message)
@@ -94,7 +109,7 @@ class Journal:
 async def journal() -> AsyncIterator[Journal]:
     db = SqliteFile(None)
     await db.open()
-    found = Journal(db, ManualClock())
+    found = Journal(db, ManualClock(NOON))
     await found.bus.start()
     yield found
     await found.bus.stop(drain=seconds(1))
@@ -136,6 +151,14 @@ async def test_another_pbx_says_nothing_of_it(journal: Journal) -> None:
 
 async def test_one_that_began_a_moment_ago_may_be_on_its_way(journal: Journal) -> None:
     await journal.hear(a_call(), after=295)
+    await journal.back(after=300, heard_until=64)
+    assert not journal.publishing.published
+
+
+async def test_one_that_began_a_moment_ago_at_a_pbx_whose_clock_is_behind_goes_on(
+    journal: Journal,
+) -> None:
+    await journal.hear(a_call(), after=295, behind=timedelta(hours=1))
     await journal.back(after=300, heard_until=64)
     assert not journal.publishing.published
 
