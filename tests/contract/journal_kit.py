@@ -154,7 +154,9 @@ class Journal:
         await take_event(self._deps, message)
 
     async def _take_told(self, message: Message[Any]) -> None:
-        self.told.append(message)
+        # At least once: the same word may come again, by the same id.
+        if message.id not in {known.id for known in self.told}:
+            self.told.append(message)
         await self.hear_message(message)
 
     async def a_missed_call(self, call: str = "c1", connection: str = CRM) -> EntryDocument:
