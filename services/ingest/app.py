@@ -47,7 +47,7 @@ async def build(platform: Platform) -> AsyncIterator[Service]:
         publisher=platform.publisher(NAME),
         adapters=adapters,
         site=platform.site,
-        raw=raw,
+        tape=tape,
         reports=ReportBook(store.collection(REPORTS), clock),
         links=links,
         metrics=platform.metrics,

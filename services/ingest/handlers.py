@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 import structlog
 
 from services.ingest.domain import ends_first, read_hook
-from services.ingest.store import LinkBook, RawBook, ReportBook
+from services.ingest.raw import RawTape
+from services.ingest.store import LinkBook, RawKind, ReportBook
 from shared.bus.port import ForeignHandler, Publisher
 from shared.bus.router import Router
 from shared.contracts.envelope import Message
@@ -29,7 +30,7 @@ class Deps:
     publisher: Publisher
     adapters: Adapters
     site: SiteBook
-    raw: RawBook
+    tape: RawTape
     reports: ReportBook
     links: LinkBook
     metrics: Metrics
@@ -42,8 +43,12 @@ router: Router[Deps] = Router("ingest")
 @router.on(HookReceived)
 async def take_hook(deps: Deps, message: Message[HookReceived]) -> None:
     hook = message.body
-    await deps.raw.add_hook(
-        tenant=message.tenant, hook=hook, key=str(message.id), at=message.occurred_at
+    deps.tape.keep(
+        message.tenant,
+        hook.pbx,
+        hook.model_dump_json().encode(),
+        what=RawKind.HOOKS,
+        at=message.occurred_at,
     )
     if not deps.site.loaded:
         raise Unavailable("the sites are not loaded yet")

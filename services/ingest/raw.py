@@ -1,4 +1,4 @@
-"""Raw records of PBX connections on their way to the store."""
+"""What came from PBXs, on its way to the store."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from services.ingest.store import RawBook
+from services.ingest.store import RawBook, RawKind
 from shared.clock import Clock
 from shared.errors import MeshError, TransientError
 
@@ -29,12 +29,23 @@ class RawTape:
     def __init__(self, book: RawBook, clock: Clock) -> None:
         self._book = book
         self._clock = clock
-        self._waiting: dict[tuple[str, str], list[tuple[datetime, bytes]]] = defaultdict(list)
+        self._waiting: dict[tuple[str, str, RawKind], list[tuple[datetime, bytes]]] = defaultdict(
+            list
+        )
         self._bytes = 0
         #: Records since there was room for one.
         self.let_go = 0
 
-    def keep(self, tenant: str, pbx: str, record: bytes) -> None:
+    def keep(
+        self,
+        tenant: str,
+        pbx: str,
+        record: bytes,
+        *,
+        what: RawKind = RawKind.RECORDS,
+        at: datetime | None = None,
+    ) -> None:
+        """*at*: when it came, if not now."""
         if self._bytes + len(record) > _MOST_WAITING:
             if not self.let_go:
                 log.warning("raw_records_not_kept", error="the store is away for too long")
@@ -43,7 +54,7 @@ class RawTape:
         if self.let_go:
             log.warning("raw_records_kept_again", let_go=self.let_go)
             self.let_go = 0
-        self._waiting[tenant, pbx].append((self._clock.now(), record))
+        self._waiting[tenant, pbx, what].append((at or self._clock.now(), record))
         self._bytes += len(record)
 
     async def run(self) -> None:
@@ -57,11 +68,11 @@ class RawTape:
 
     async def flush(self) -> None:
         """What waits, as far as the store takes it."""
-        for (tenant, pbx), records in list(self._waiting.items()):
+        for (tenant, pbx, what), records in list(self._waiting.items()):
             while records:
                 part = _first(records)
                 try:
-                    await self._book.add_records(tenant=tenant, pbx=pbx, records=part)
+                    await self._book.add_records(tenant=tenant, pbx=pbx, records=part, what=what)
                 except TransientError:
                     return  # they wait on
                 except MeshError as error:
@@ -69,7 +80,7 @@ class RawTape:
                     log.error("raw_records_not_kept", error=error.message)  # noqa: TRY400  no traceback
                 del records[: len(part)]
                 self._bytes -= sum(len(record) for _, record in part)
-            del self._waiting[tenant, pbx]
+            del self._waiting[tenant, pbx, what]
 
 
 def _first(records: list[tuple[datetime, bytes]]) -> list[tuple[datetime, bytes]]:

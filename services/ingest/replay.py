@@ -46,8 +46,8 @@ async def read_again(
     last = since
     async for raw in book.between(tenant, pbx, since=since, until=until):
         last = raw.came_at
-        if raw.what is RawKind.HOOK:
-            yield _hook(raw, adapter, phones)
+        if raw.what is RawKind.HOOKS:
+            yield _hooks(raw, adapter, phones)
         elif adapter.reader is not None:
             # Each replica read all of it; each is read by a reader of its own.
             reader = readers.get(raw.instance)
@@ -61,14 +61,15 @@ async def read_again(
     yield ends
 
 
-def _hook(raw: RawInput, adapter: PbxAdapter, phones: Phones) -> Reading:
-    reading = Reading(raw.came_at, records=1)
-    try:
-        hook = HookReceived.model_validate_json(raw.data)
-        found = read_hook(adapter, hook, phones, received_at=raw.came_at)
-        reading.sightings += found.sightings
-    except (ContractError, ValidationError) as error:
-        reading.faults.append(str(error))
+def _hooks(raw: RawInput, adapter: PbxAdapter, phones: Phones) -> Reading:
+    reading = Reading(raw.came_at)
+    for at, record in _timed(raw):
+        reading.records += 1
+        try:
+            hook = HookReceived.model_validate_json(record)
+            reading.sightings += read_hook(adapter, hook, phones, received_at=at).sightings
+        except (ContractError, ValidationError) as error:
+            reading.faults.append(str(error))
     return reading
 
 

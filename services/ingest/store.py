@@ -15,7 +15,6 @@ from enum import StrEnum
 from pydantic import TypeAdapter
 
 from shared.clock import Clock
-from shared.contracts.hooks import HookReceived
 from shared.contracts.pbx import LinkRecord
 from shared.errors import Conflict
 from shared.ids import Name, new_id
@@ -112,8 +111,8 @@ class LinkBook:
 
 
 class RawKind(StrEnum):
-    RECORDS = "records"  # of a connection: see RawBook.records_in
-    HOOK = "hook"  # a HookReceived, as JSON
+    RECORDS = "records"  # of a connection, as its reader takes them
+    HOOKS = "hooks"  # HookReceived, as JSON
 
 
 class RawInput(Document):
@@ -151,24 +150,28 @@ class RawBook:
         self._serial = itertools.count()
 
     async def add_records(
-        self, *, tenant: str, pbx: str, records: Sequence[tuple[datetime, bytes]]
+        self,
+        *,
+        tenant: str,
+        pbx: str,
+        records: Sequence[tuple[datetime, bytes]],
+        what: RawKind = RawKind.RECORDS,
     ) -> None:
+        """When each came, and what; there is at least one."""
         rows = [(round(at.timestamp() * 1000), record.decode("latin-1")) for at, record in records]
-        packed = base64.b64encode(zlib.compress(_Records.dump_json(rows))).decode()
-        key = f"{self._instance}/{next(self._serial):012}"
+        now = self._clock.now()
         await self._raw.add(
-            self._document(key, tenant, pbx, RawKind.RECORDS, came_at=records[0][0], data=packed)
+            RawInput(
+                key=f"{self._instance}/{next(self._serial):012}",
+                tenant=tenant,
+                pbx=pbx,
+                what=what,
+                instance=self._instance,
+                came_at=min(at for at, _ in records),
+                data=base64.b64encode(zlib.compress(_Records.dump_json(rows))).decode(),
+                expires_at=now + self._keep,
+            )
         )
-
-    async def add_hook(self, *, tenant: str, hook: HookReceived, key: str, at: datetime) -> None:
-        """*key* is the message's: a hook that comes again is kept once."""
-        document = self._document(
-            f"hook/{key}", tenant, hook.pbx, RawKind.HOOK, came_at=at, data=hook.model_dump_json()
-        )
-        try:
-            await self._raw.add(document)
-        except Conflict:
-            return
 
     def between(
         self, tenant: str, pbx: str, *, since: datetime, until: datetime
@@ -182,20 +185,6 @@ class RawBook:
                 until={"came_at": until},
                 order_by="came_at",
             ),
-        )
-
-    def _document(
-        self, key: str, tenant: str, pbx: str, what: RawKind, *, came_at: datetime, data: str
-    ) -> RawInput:
-        return RawInput(
-            key=key,
-            tenant=tenant,
-            pbx=pbx,
-            what=what,
-            instance=self._instance,
-            came_at=came_at,
-            data=data,
-            expires_at=self._clock.now() + self._keep,
         )
 
 

@@ -30,12 +30,17 @@ class Book(RawBook):
     tries = 0
 
     async def add_records(
-        self, *, tenant: str, pbx: str, records: Sequence[tuple[datetime, bytes]]
+        self,
+        *,
+        tenant: str,
+        pbx: str,
+        records: Sequence[tuple[datetime, bytes]],
+        what: RawKind = RawKind.RECORDS,
     ) -> None:
         self.tries += 1
         if self.fault is not None and pbx != "well":
             raise self.fault
-        await super().add_records(tenant=tenant, pbx=pbx, records=records)
+        await super().add_records(tenant=tenant, pbx=pbx, records=records, what=what)
 
 
 class Shelf:
@@ -175,11 +180,15 @@ async def test_they_are_gone_after_their_time(shelf: Shelf) -> None:
     assert await shelf.kept() == []
 
 
-async def test_a_hook_that_comes_again_is_kept_once(shelf: Shelf) -> None:
-    hook = HookReceived(pbx="main", kind=HookKind.GENERIC, body="{}")
-    for key in ("m1", "m1", "m2"):
-        await shelf.book.add_hook(tenant="acme", hook=hook, key=key, at=shelf.clock.now())
+async def test_hooks_are_kept_apart_from_records_and_with_their_own_times(shelf: Shelf) -> None:
+    hook = HookReceived(pbx="main", kind=HookKind.GENERIC, body='{"name": "Ада"}')
+    came_at = shelf.clock.now() - SECOND
+    text = hook.model_dump_json().encode()
+    shelf.tape.keep("acme", "main", text, what=RawKind.HOOKS, at=came_at)
+    shelf.tape.keep("acme", "main", b"a record")
+    await shelf.tape.flush()
 
-    found = await shelf.inputs()
-    assert [HookReceived.model_validate_json(one.data) for one in found] == [hook, hook]
-    assert {one.what for one in found} == {RawKind.HOOK}
+    hooks, records = await shelf.inputs()
+    assert (hooks.what, hooks.came_at, records.what) == (RawKind.HOOKS, came_at, RawKind.RECORDS)
+    ((_, kept),) = records_in(hooks)
+    assert HookReceived.model_validate_json(kept) == hook

@@ -15,7 +15,7 @@ import pytest
 
 from services.ingest.raw import RawTape
 from services.ingest.replay import Reading, read_again
-from services.ingest.store import RAW, RawBook
+from services.ingest.store import RAW, RawBook, RawKind
 from shared.clock import ManualClock, SystemClock
 from shared.contracts.calls import CallAnswered, CallEnded, CallRinging, CallStarted, EndKnown
 from shared.contracts.hooks import HookKind, HookReceived
@@ -75,9 +75,11 @@ class Archive:
         for tape in tapes:
             await tape.flush()
 
-    async def hook(self, text: str, *, key: str = "m1") -> None:
+    async def hook(self, text: str) -> None:
         hook = HookReceived(pbx="main", kind=HookKind.GENERIC, body=text)
-        await self.replicas[0].add_hook(tenant="acme", hook=hook, key=key, at=self.clock.now())
+        tape = RawTape(self.replicas[0], self.clock)
+        tape.keep("acme", "main", hook.model_dump_json().encode(), what=RawKind.HOOKS)
+        await tape.flush()
 
     async def read(self, *, since: datetime | None = None) -> list[Reading]:
         found = read_again(
@@ -230,11 +232,11 @@ EVENT: Mapping[str, str] = {
 async def test_hooks_are_read_again_in_their_order(archive: Archive) -> None:
     site = Site.model_validate({"tenant": "acme", "pbx": [{"kind": "generic", "name": "main"}]})
     archive.pbx = adapters(archive.clock).of(site, site.pbx[0])
-    await archive.hook(EVENT["started"], key="z")
+    await archive.hook(EVENT["started"])
     await archive.clock.advance(SECOND)
-    await archive.hook("{no JSON", key="m")
+    await archive.hook("{no JSON")
     await archive.clock.advance(SECOND)
-    await archive.hook(EVENT["ended"], key="a")
+    await archive.hook(EVENT["ended"])
 
     readings = await archive.read()
     told = [type(one.body) for reading in readings for one in reading.sightings]
