@@ -164,7 +164,7 @@ async def open_session(
             # Two, so that a blocked publisher never stops an acknowledgement.
             publishing = await _connect(url, f"callmesh publish {instance}")
             undo.push_async_callback(_close, publishing)
-            consuming = await _connect(url, f"callmesh consume {instance}")
+            consuming = await _connect(url, f"callmesh consume {instance}", reads_others=True)
             undo.push_async_callback(_close, consuming)
             session = Session(publishing, consuming)
             await _declare(consuming, topology, consumers, door)
@@ -186,9 +186,11 @@ async def open_session(
         ) from None
 
 
-async def _connect(url: URL, name: str) -> AbstractConnection:
+async def _connect(url: URL, name: str, *, reads_others: bool = False) -> AbstractConnection:
+    """*reads_others*: messages that somebody else made; the rest are confirms and our own."""
     connection = Connection(url, client_properties={"connection_name": name})
-    connection.kwargs["transport_factory"] = ForgivingTransport()
+    if reads_others:
+        connection.kwargs["transport_factory"] = ForgivingTransport()
     try:
         await connection.connect(timeout=CONNECT_SECONDS)
     except BaseException:
