@@ -78,6 +78,7 @@ class Switchboards:
             try:
                 await board.run(on_refusal)
             except Exception:
+                # What one PBX answered must not end the orders to all others.
                 log.exception("switchboard_failed")
             finally:
                 del self._boards[key]

@@ -15,11 +15,11 @@ from pydantic import BaseModel, Discriminator, RootModel, Tag
 from services.gateway.deps import HttpDeps
 from shared.contracts.hooks import HookBatch, HookEvent, HookKind, HookReceived
 from shared.errors import ContractError, Forbidden, NotFound
-from shared.http.auth import KEY_PARAMETER, Caller, Scope
+from shared.http.auth import Caller, Scope
 from shared.http.routes import FromBody, FromKey, FromPath, FromRequest, RawRequest, Routes
 from shared.ids import Name, new_id
-from shared.pbx.port import PbxAdapter, RawHook
-from shared.site.adapters import check_sender
+from shared.pbx.port import PbxAdapter
+from shared.site.adapters import check_sender, hook_of
 from shared.site.pbx import GenericPbx, Pbx
 
 log = structlog.get_logger(__name__)
@@ -132,13 +132,14 @@ async def _taken(deps: HttpDeps, asked: TakePbxHook) -> HookReceipt:
         body = request.body.decode()
     except UnicodeDecodeError:
         raise ContractError("The body is not UTF-8.") from None
+    raw = hook_of(request, received_at=deps.clock.now())
     hook = HookReceived(
         pbx=asked.pbx,
         kind=HookKind(pbx.kind),
         body=body,
-        method=request.method,
-        content_type=request.headers.get("content-type", ""),
-        query=_without_key(request),
+        method=raw.method,
+        content_type=raw.content_type,
+        query=dict(raw.query),
     )
     # Some say different things by the same bytes; what they say has keys of its own.
     await _make_durable(deps, tenant, hook, salt=str(new_id()))
@@ -156,24 +157,11 @@ def _may_come_in(deps: HttpDeps, pbx: Pbx, adapter: PbxAdapter, request: RawRequ
     try:
         check_sender(pbx, request.peer)
         if adapter.hooks is not None:
-            adapter.hooks.verify(
-                RawHook(
-                    method=request.method,
-                    content_type=request.headers.get("content-type", ""),
-                    query=_without_key(request),
-                    headers=request.headers,
-                    body=request.body,
-                    received_at=deps.clock.now(),
-                )
-            )
+            adapter.hooks.verify(hook_of(request, received_at=deps.clock.now()))
     except Forbidden as error:
         deps.metrics.count("callmesh_hooks_total", "refused")
         log.warning("pbx_hook_refused", pbx=pbx.name, peer=request.peer, error=error.message)
         raise
-
-
-def _without_key(request: RawRequest) -> dict[str, str]:
-    return {name: value for name, value in request.query.items() if name != KEY_PARAMETER}
 
 
 async def _make_durable(deps: HttpDeps, tenant: str, hook: HookReceived, *, salt: str = "") -> None:

@@ -224,5 +224,6 @@ class PbxReaders:
             except NotFound:
                 return  # removed between the wish and its fulfilment
             except Exception:
+                # What one PBX sent must not end the reading of all others.
                 log.exception("pbx_reader_failed")
                 await self._tools.clock.sleep(_AFTER_A_FAULT)

@@ -13,14 +13,14 @@ from shared.contracts.routing import DecideRoute
 from shared.crm.finder import Finder
 from shared.crm.port import Priority
 from shared.errors import ContractError, MeshError, NotFound
-from shared.http.auth import KEY_PARAMETER, Caller, Scope
+from shared.http.auth import Caller, Scope
 from shared.http.routes import FromKey, FromPath, FromRequest, RawAnswer, RawRequest, Routes
 from shared.ids import Name, call_id
 from shared.pbx.pbxware.custom_crm import CustomCrmQuestion, parse_question, render_value
-from shared.pbx.port import RawHook, RouteReply
+from shared.pbx.port import RouteReply
 from shared.phone import parse
 from shared.site.accounts import question_about
-from shared.site.adapters import Adapters, check_sender
+from shared.site.adapters import Adapters, check_sender, hook_of
 from shared.site.book import SiteBook
 from shared.site.models import Site
 from shared.site.pbx import PbxwarePbx
@@ -110,7 +110,7 @@ async def _routed(deps: FaceDeps, asked: AskFace) -> RawAnswer:
     if face is None:
         raise NotFound(f"A {pbx.kind} asks at /v1/route, or by FastAGI.")
     check_sender(pbx, asked.request.peer)
-    hook = _hook(asked.request, deps.clock)
+    hook = hook_of(asked.request, received_at=deps.clock.now())
     question = face.question(hook)
     try:
         query = DecideRoute(
@@ -132,7 +132,7 @@ async def _value(deps: FaceDeps, asked: AskFace) -> RawAnswer:
     if not isinstance(pbx, PbxwarePbx):
         raise NotFound(f"{asked.pbx} is a {pbx.kind}, and this is for PBXware's Custom CRM.")
     check_sender(pbx, asked.request.peer)
-    question = parse_question(_hook(asked.request, deps.clock))
+    question = parse_question(hook_of(asked.request, received_at=deps.clock.now()))
     value = await _look_up(deps, site, pbx, question)
     return _answer(render_value(value, as_json=pbx.as_json))
 
@@ -161,17 +161,6 @@ async def _look_up(
         return None
     values = (card.fields.get(asked.field) for card in found.candidates)
     return next((value for value in values if value not in (None, "", [])), None)
-
-
-def _hook(request: RawRequest, clock: Clock) -> RawHook:
-    return RawHook(
-        method=request.method,
-        content_type=request.headers.get("content-type", ""),
-        query={name: value for name, value in request.query.items() if name != KEY_PARAMETER},
-        headers=request.headers,
-        body=request.body,
-        received_at=clock.now(),
-    )
 
 
 def _answer(reply: RouteReply) -> RawAnswer:

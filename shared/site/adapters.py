@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import TypeAlias
 
 import structlog
@@ -11,6 +12,8 @@ from yarl import URL
 
 from shared.clock import Clock
 from shared.errors import BadSetting, Forbidden
+from shared.http.auth import KEY_PARAMETER
+from shared.http.routes import RawRequest
 from shared.net.client import HttpClient
 from shared.net.guard import contains
 from shared.observe.metrics import Metrics
@@ -18,7 +21,7 @@ from shared.pbx.asterisk.adapter import AsteriskSettings, asterisk_adapter
 from shared.pbx.freeswitch.adapter import FreeSwitchSettings, freeswitch_adapter
 from shared.pbx.generic.adapter import GenericSettings, generic_adapter
 from shared.pbx.pbxware.adapter import PbxwareSettings, pbxware_adapter
-from shared.pbx.port import Finding, PbxAdapter, Phones
+from shared.pbx.port import Finding, PbxAdapter, Phones, RawHook
 from shared.pbx.threecx.adapter import ThreeCxSettings, threecx_adapter
 from shared.pbx.uis.adapter import UisSettings, uis_adapter
 from shared.pbx.wazo.adapter import WazoSettings, wazo_adapter
@@ -189,6 +192,18 @@ def check_sender(pbx: Pbx, peer: str) -> None:
             f"{peer} is not in the `senders` of PBX {pbx.name}; behind a proxy this is the proxy's "
             "address"
         )
+
+
+def hook_of(request: RawRequest, *, received_at: datetime) -> RawHook:
+    """A PBX's request as its adapter takes it: our key is not for it."""
+    return RawHook(
+        method=request.method,
+        content_type=request.headers.get("content-type", ""),
+        query={name: value for name, value in request.query.items() if name != KEY_PARAMETER},
+        headers=request.headers,
+        body=request.body,
+        received_at=received_at,
+    )
 
 
 def _settings_of(pbx: Pbx, site: Site, box: SecretBox) -> PbxSettings:
