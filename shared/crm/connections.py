@@ -55,8 +55,10 @@ class CrmConnections:
         clock: Clock,
         metrics: Metrics,
         templates: Templates | None = None,
+        glance: Glance | None = None,
     ) -> None:
-        self.glance = Glance(clock)
+        """*glance*: how long the store is waited for, where that differs from a ringing call's."""
+        self.glance = glance or Glance(clock)
         self.templates = templates or Templates()
         self._store = store
         self._sessions = store.collection(SESSIONS)

@@ -25,8 +25,9 @@ _LEFT_ALONE = timedelta(seconds=2)
 class Glance:
     """One for all that a process asks of a store only to save itself a CRM's time."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, within: timedelta = WITHIN) -> None:
         self._clock = clock
+        self._within = within
         self._away_until: datetime | None = None
 
     async def at(self, work: Coroutine[Any, Any, T]) -> T | None:
@@ -36,7 +37,7 @@ class Glance:
             work.close()
             return None
         try:
-            async with asyncio.timeout(WITHIN.total_seconds()):
+            async with asyncio.timeout(self._within.total_seconds()):
                 return await work
         except (Unavailable, TimeoutError) as error:
             self._away_until = now + _LEFT_ALONE

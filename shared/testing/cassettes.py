@@ -27,6 +27,7 @@ from shared.contracts.contacts import ContactCard
 from shared.crm.connections import Account, CrmConnections
 from shared.crm.engine.changes import HookRequest
 from shared.crm.engine.connector import TemplateConnector
+from shared.crm.glance import Glance
 from shared.crm.port import JournalEntry, NewContact
 from shared.crm.registry import Templates
 from shared.net.client import HttpClient
@@ -249,6 +250,8 @@ async def recorder(
                 clock=clock,
                 metrics=Metrics(),
                 templates=templates,
+                # What is sent must not hang on how busy the machine is.
+                glance=Glance(clock, within=_WITHIN),
             )
             try:
                 yield Recorder(connections, box, templates)
