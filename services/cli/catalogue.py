@@ -16,6 +16,7 @@ def abilities(manifest: Manifest) -> Sequence[str]:
         for word, can in (
             ("search", True),
             ("users", manifest.users),
+            ("manager", manifest.manager),
             ("create", creates),
             ("journal", manifest.journal),
             ("update", manifest.journal and manifest.journal.update),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakSet, WeakValueDictionary
 
 from pydantic import SecretStr
 
@@ -13,6 +13,7 @@ from shared.clock import Clock
 from shared.crm.bodies import read_body
 from shared.crm.engine.asking import CrmRequests
 from shared.crm.engine.connector import TemplateConnector
+from shared.crm.form.access import Limits
 from shared.crm.form.manifest import Manifest
 from shared.crm.glance import Glance
 from shared.crm.registry import Templates, parameters_of
@@ -43,6 +44,13 @@ class Account:
     parameters: tuple[tuple[str, str], ...]
     credentials: tuple[tuple[str, str], ...]  # sealed
     phone_formats: tuple[str, ...]
+    #: Empty, or who signs in by credentials other than the connection's: a rule, by its name.
+    #: Sessions and answers are its own; limits, breaker and the cards' `connection` are not.
+    login: str = ""
+
+
+#: What a gate stands before: connection, where that is, and what it takes.
+_Gated = tuple[str, str, str, tuple[tuple[str, str], ...], Limits]
 
 
 class CrmConnections:
@@ -65,19 +73,21 @@ class CrmConnections:
         #: Those in use, and of connections that were changed meanwhile what is still under way.
         self._keepers: WeakSet[SessionKeeper] = WeakSet()
         self._requests: WeakSet[CrmRequests] = WeakSet()
+        #: One for all logins of a connection, as long as one is open.
+        self._gates: WeakValueDictionary[_Gated, Gate] = WeakValueDictionary()
         self._replicas = Replicas(store, glance=self.glance, clock=clock)
         self._http = http
         self._secrets = secrets
         self._clock = clock
         self._metrics = metrics
-        self._open: dict[tuple[str, str], tuple[Account, Manifest, TemplateConnector]] = {}
+        self._open: dict[tuple[str, str, str], tuple[Account, Manifest, TemplateConnector]] = {}
 
     def connector(self, account: Account) -> TemplateConnector:
         """
         Raises: NotFound for an unknown template, BadSetting for parameters or sealed credentials
         that do not fit it.
         """
-        key = (account.tenant, account.name)
+        key = (account.tenant, account.name, account.login)
         manifest = self.templates.get(account.template)
         known = self._open.get(key)
         if known is not None and known[0] == account and known[1] is manifest:
@@ -104,11 +114,7 @@ class CrmConnections:
             manifest,
             scope=scope,
             sessions=self._keeper(account, manifest, scope, auth_http or http),
-            gate=Gate(
-                manifest.limits,
-                share=lambda: self._replicas.share(account.tenant, account.name),
-                clock=self._clock,
-            ),
+            gate=self._gate(account, manifest),
             http=http,
             clock=self._clock,
             metrics=self._metrics,
@@ -131,13 +137,25 @@ class CrmConnections:
         await self._replicas.close()
 
     async def forget(self, account: Account) -> None:
-        """What its sessions left in the store, of a connection that nobody keeps. Raises: MeshError."""
+        """
+        What the sessions of its login left in the store, where nobody keeps that any more. Raises:
+        MeshError.
+        """
         manifest = self.templates.get(account.template)
         scope = self._scope(account, manifest)
-        await self._sessions.delete(session_key(account.tenant, account.name, manifest.auth, scope))
+        key = session_key(account.tenant, account.name, manifest.auth, scope, login=account.login)
+        await self._sessions.delete(key)
 
     def connected(self, account: Account) -> Connected:
-        """*account* as a consent of its CRM's user is asked for it. Raises as :meth:`connector`."""
+        """
+        *account* as a consent of its CRM's user is asked for it. Raises as :meth:`connector`, and
+        BadSetting for a login that is not the connection's.
+        """
+        if account.login:
+            raise BadSetting(
+                f"{account.login} signs in to {account.name} by credentials of its own: a consent "
+                "is that of the connection"
+            )
         manifest = self.templates.get(account.template)
         scope = self._scope(account, manifest)
         return Connected(
@@ -174,6 +192,19 @@ class CrmConnections:
             maps=manifest.maps,
         )
 
+    def _gate(self, account: Account, manifest: Manifest) -> Gate:
+        """The CRM counts what comes from us, whoever signed in."""
+        tenant, name = account.tenant, account.name
+        key = (tenant, name, account.template, account.parameters, manifest.limits)
+        gate = self._gates.get(key)
+        if gate is None:
+            gate = self._gates[key] = Gate(
+                manifest.limits,
+                share=lambda: self._replicas.share(tenant, name),
+                clock=self._clock,
+            )
+        return gate
+
     def _keeper(
         self, account: Account, manifest: Manifest, scope: Scope, http: HttpClient
     ) -> SessionKeeper | None:
@@ -184,6 +215,7 @@ class CrmConnections:
             manifest.auth,
             tenant=account.tenant,
             connection=account.name,
+            login=account.login,
             scope=scope,
             grant=_grant(scope),
             sessions=self._sessions,

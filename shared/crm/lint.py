@@ -260,6 +260,8 @@ def _requests(manifest: Manifest) -> Iterator[tuple[Request, str]]:
             yield contact.create.request, f"contacts.{name}.create.request"
     if manifest.users is not None:
         yield manifest.users.request, "users.request"
+    if manifest.manager is not None:
+        yield manifest.manager.request, "manager.request"
     if manifest.journal is not None:
         yield from _of_steps(manifest.journal.before, "journal.before")
         yield manifest.journal.create, "journal.create"

@@ -66,6 +66,14 @@ class JournalEntry:
     description: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreeManager:
+    """Who is responsible for a number and may be called now; one of the two is there."""
+
+    user_id: str | None = None
+    extension: str | None = None
+
+
 class CrmConnector(Protocol):
     async def check(self) -> None:
         """Prove the credentials with the cheapest request. Raises: MeshError."""
@@ -98,6 +106,24 @@ class SearchesContacts(CrmConnector, Protocol):
 class ListsUsers(CrmConnector, Protocol):
     async def list_users(self, *, within: timedelta) -> tuple[CrmUser, ...]:
         """The active users; empty where the CRM has no list of them. Raises: MeshError."""
+        ...
+
+
+@runtime_checkable
+class FindsManagers(CrmConnector, Protocol):
+    @property
+    def has_manager(self) -> bool:
+        """Whether the CRM can be asked."""
+        ...
+
+    async def find_manager(
+        self, number: PhoneNumber, *, within: timedelta, priority: Priority = Priority.ROUTE
+    ) -> FreeManager | None:
+        """
+        Now, and not from a cache. None: nobody is responsible for *number*, or nobody who is free.
+
+        Raises: Unavailable, Throttled, NeedsReconnect; Rejected, also of a CRM without `has_manager`.
+        """
         ...
 
 

@@ -91,13 +91,22 @@ class Directory:
 
 def matched(users: Sequence[CrmUser], seats: Iterable[Seat]) -> tuple[CrmUser, ...]:
     """*users*, each with the first phone that is matched to it and no other."""
+    phones = phones_of(users, seats)
+    return tuple(_at(user, phones.get(user.user_id)) for user in users)
+
+
+def phones_of(users: Iterable[CrmUser], seats: Iterable[Seat]) -> dict[str, str]:
+    """
+    The id of a user → the first phone that is matched to it; also of users whom the site names and
+    the CRM does not list. Who asks often keeps it as long as both are the same.
+    """
     phones: dict[str, str] = {}
     directory = Directory(users)
     for seat in seats:
         found = directory.match(seat)
         if isinstance(found, str):
             phones.setdefault(found, seat.extension)
-    return tuple(_at(user, phones.get(user.user_id)) for user in users)
+    return phones
 
 
 def unmatched(users: Sequence[CrmUser], seats: Iterable[Seat]) -> tuple[Unmatched, ...]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from shared.crm.connections import Account
 from shared.crm.finder import Question
 from shared.crm.port import Priority
 from shared.crm.users import Seat
-from shared.phone import parse
+from shared.phone import PhoneNumber, parse
 from shared.site.models import Agent, CrmConnection, Site
 
 
@@ -18,21 +19,48 @@ def keys_of(numbers: Iterable[str], site: Site | None) -> list[str]:
     return [number.key for number in found if not number.withheld]
 
 
-def account_of(site: Site, crm: CrmConnection) -> Account:
+def account_of(
+    site: Site,
+    crm: CrmConnection,
+    *,
+    credentials: Mapping[str, str] = MappingProxyType({}),
+    login: str = "",
+) -> Account:
+    """
+    With sealed *credentials* the connection as *login*, a rule's name, signs in to it: they take
+    the place of the connection's of the same name. Without any it is the connection's own account.
+
+    Raises: ValueError for credentials of nobody.
+    """
+    if not credentials:
+        own, login = crm.credentials, ""
+    elif login:
+        own = {**_lent(crm.credentials), **credentials}
+    else:
+        raise ValueError("credentials beside the connection's need a login")
     return Account(
         tenant=site.tenant,
         name=crm.name,
+        login=login,
         template=crm.template,
         region=site.region,
         zone=site.zone,
         parameters=tuple(sorted(crm.parameters.items())),
-        credentials=tuple(sorted(crm.credentials.items())),
+        credentials=tuple(sorted(own.items())),
         phone_formats=crm.phone_formats,
     )
 
 
+def _lent(credentials: Mapping[str, str]) -> dict[str, str]:
+    """
+    Not the grant of the connection's user: where refresh tokens rotate, two sessions that begin
+    with one end each other.
+    """
+    return {name: sealed for name, sealed in credentials.items() if name != "refresh_token"}
+
+
 def question_about(
-    number: str,
+    number: str | PhoneNumber,
     *,
     site: Site,
     crm: CrmConnection,
@@ -40,11 +68,13 @@ def question_about(
     fields: tuple[str, ...] = (),
     card: bool = True,
     priority: Priority = Priority.POP,
+    credentials: Mapping[str, str] = MappingProxyType({}),
+    login: str = "",
 ) -> Question:
-    """*modules* empty: those of the connection."""
+    """*modules* empty: those of the connection. *credentials*, *login*: as :func:`account_of`."""
     return Question(
-        account=account_of(site, crm),
-        number=parse(number, site.region),
+        account=account_of(site, crm, credentials=credentials, login=login),
+        number=parse(number, site.region) if isinstance(number, str) else number,
         modules=modules or crm.modules,
         fields=fields,
         card=card,

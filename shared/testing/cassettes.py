@@ -51,6 +51,7 @@ class Do(StrEnum):
     CHECK = "check"
     SEARCH = "search"
     USERS = "users"
+    MANAGER = "manager"
     CREATE = "create"
     JOURNAL = "journal"
     UPDATE = "update"
@@ -285,6 +286,11 @@ async def play(
         case Do.USERS:
             users = await connector.list_users(within=_WITHIN)
             return {"users": [user.model_dump(mode="json") for user in users]}
+        case Do.MANAGER:
+            manager = await connector.find_manager(parse(given["number"], region), within=_WITHIN)
+            if manager is None:
+                return {"manager": None}
+            return {"user_id": manager.user_id, "extension": manager.extension}
         case Do.CREATE:
             new = NewContact(
                 module=given["module"],

@@ -59,6 +59,8 @@ def test_everything_a_template_can_do_is_shown(name: str) -> None:
     wanted = {Do.SEARCH, Do.CHECK}
     if manifest.users is not None:
         wanted.add(Do.USERS)
+    if manifest.manager is not None:
+        wanted.add(Do.MANAGER)
     if any(contact.create for contact in manifest.contacts.values()):
         wanted.add(Do.CREATE)
     if manifest.journal is not None:

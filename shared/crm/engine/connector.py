@@ -14,6 +14,7 @@ from shared.crm.engine.asking import CrmRequests
 from shared.crm.engine.cards import CardMaker, card_variables
 from shared.crm.engine.changes import Change, HookReading, HookRequest, changes_of, read, verify
 from shared.crm.engine.journaling import Journaling, id_of_new
+from shared.crm.engine.managers import free_manager, is_extension
 from shared.crm.engine.pages import records_of
 from shared.crm.engine.searching import Searcher
 from shared.crm.form.changes import Hook
@@ -21,7 +22,7 @@ from shared.crm.form.contacts import Users
 from shared.crm.form.manifest import Event, Manifest
 from shared.crm.language.functions import plain_text
 from shared.crm.language.paths import of_record
-from shared.crm.port import JournalEntry, ModuleAnswer, NewContact, Priority
+from shared.crm.port import FreeManager, JournalEntry, ModuleAnswer, NewContact, Priority
 from shared.errors import (
     MeshError,
     NeedsReconnect,
@@ -42,7 +43,7 @@ _NO = frozenset({"", "false", "0", "no", "n", "inactive"})
 
 
 class TemplateConnector:
-    """SearchesContacts, ListsUsers, CreatesContacts and JournalsCalls by a manifest."""
+    """Every capability of :mod:`shared.crm.port`, by a manifest."""
 
     def __init__(
         self,
@@ -58,12 +59,9 @@ class TemplateConnector:
         self.requests = requests
         self._journaling = Journaling(manifest, requests)
         self._cards = CardMaker(manifest, requests, connection=connection)
+        self._formats = tuple(phone_formats) or manifest.phone_formats
         self._searcher = Searcher(
-            manifest,
-            requests,
-            self._cards,
-            region=region,
-            formats=tuple(phone_formats) or manifest.phone_formats,
+            manifest, requests, self._cards, region=region, formats=self._formats
         )
 
     async def check(self) -> None:
@@ -102,7 +100,7 @@ class TemplateConnector:
                 await self.requests.ready(within=within)
                 found = await asyncio.gather(*(of_module(module) for module in wanted))
         except TimeoutError:
-            raise OutOfTime(f"the CRM did not answer within {within.total_seconds():g} s") from None
+            raise _late(within) from None
         if len(refusals) == len(found):
             lost = [error for error in refusals if isinstance(error, NeedsReconnect)]
             raise (
@@ -171,6 +169,31 @@ class TemplateConnector:
     def _about(self, card: ContactCard | None) -> dict[str, Any]:
         contact = self.manifest.contacts.get(card.module) if card is not None else None
         return card_variables(card, contact)
+
+    # -- managers ----------------------------------------------------------------------------
+
+    @property
+    def has_manager(self) -> bool:
+        return self.manifest.manager is not None
+
+    async def find_manager(
+        self, number: PhoneNumber, *, within: timedelta, priority: Priority = Priority.ROUTE
+    ) -> FreeManager | None:
+        asked = self.manifest.manager
+        if asked is None:
+            raise Rejected(f"{self.manifest.title} cannot be asked who is free: no `manager`")
+        try:
+            async with asyncio.timeout(within.total_seconds()):
+                return await free_manager(
+                    self.requests,
+                    asked,
+                    number,
+                    formats=self._formats,
+                    within=within,
+                    priority=priority,
+                )
+        except TimeoutError:
+            raise _late(within) from None
 
     # -- changes -----------------------------------------------------------------------------
 
@@ -257,7 +280,7 @@ class TemplateConnector:
             user_id=user_id,
             display_name=shown(users.display_name) or full or user_id,
             email=shown(users.email),
-            extension=extension if extension and _is_extension(extension) else None,
+            extension=extension if extension and is_extension(extension) else None,
         )
 
     def _shown(self, record: Any, path: str | None) -> str | None:
@@ -288,5 +311,5 @@ class TemplateConnector:
         return await self._journaling.find(entry, within=within)
 
 
-def _is_extension(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 10  # noqa: PLR2004  an extension
+def _late(within: timedelta) -> OutOfTime:
+    return OutOfTime(f"the CRM did not answer within {within.total_seconds():g} s")

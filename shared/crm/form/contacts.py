@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property
 from typing import Annotated, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
@@ -19,7 +18,6 @@ from shared.crm.form.requests import (
     VariableName,
     texts_in,
 )
-from shared.crm.language.text import compile_text
 from shared.phone import valid_format
 
 #: By a search, beside the contact type's own. ``Tests`` are formats by fields as ``test`` says,
@@ -86,11 +84,10 @@ class Search(Strict):
         yield from texts_in(self.test, f"{at}.test")
         yield at + ".records", self.records
 
-    @cached_property
+    @property
     def used(self) -> frozenset[str]:
         """The variables that its request uses."""
-        texts = (text for _, text in self.request.texts("") if "{{" in text)
-        return frozenset(name for text in texts for name in compile_text(text).names)
+        return self.request.used
 
 
 class Mapping(Strict):

@@ -19,6 +19,7 @@ from shared.crm.form.contacts import (
     check_formats,
 )
 from shared.crm.form.journal import JOURNAL_VARIABLES, Journal
+from shared.crm.form.managers import MANAGER_VARIABLES, ManagerRequest
 from shared.crm.form.requests import (
     PAGE_VARIABLES,
     HeaderName,
@@ -117,6 +118,11 @@ class Manifest(Strict):
     contacts: Annotated[dict[str, ContactType], Field(min_length=1)]
     check: Request = Field(description="The cheapest request that proves the credentials.")
     users: Users | None = None
+    manager: ManagerRequest | None = Field(
+        default=None,
+        description="Who is responsible for a number and free to take the call, where the CRM "
+        "itself can say that.",
+    )
     journal: Journal | None = None
     changes: Changes | None = None
     follow_ups: tuple[FollowUp, ...] = Field(default=(), max_length=MOST_FOLLOW_UPS)
@@ -184,6 +190,8 @@ class Manifest(Strict):
             yield from _with(own | PAGE_VARIABLES, self.users.request.texts("users.request"))
             paths = self.users.model_dump(exclude={"request", "pages"}, exclude_none=True)
             yield from _with(own, texts_in(paths, "users"))
+        if self.manager is not None:
+            yield from _with(own | MANAGER_VARIABLES, self.manager.texts("manager"))
         yield from self._texts_of_journal(own)
         yield from self._texts_of_changes(own)
         for place, follow_up in enumerate(self.follow_ups):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
 from shared.crm.language.contexts import SEARCH_ESCAPES
+from shared.crm.language.text import compile_text
 
 #: A name that a template gives to a value: ``{{.name}}``.
 VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
@@ -78,6 +80,12 @@ class Request(Strict):
         if self.language not in SEARCH_ESCAPES:
             raise ValueError(f"language is one of {', '.join(SEARCH_ESCAPES)}")
         return self
+
+    @cached_property
+    def used(self) -> frozenset[str]:
+        """The variables of its texts."""
+        texts = (text for _, text in self.texts("") if "{{" in text)
+        return frozenset(name for text in texts for name in compile_text(text).names)
 
     def texts(self, at: str) -> Iterator[Placed]:
         """Every text with its place, which begins with *at*."""

@@ -16,11 +16,12 @@ class GrantBook:
     """What a connection is let in by."""
 
     def __init__(
-        self, auth: Auth, scope: Scope, shelf: SessionShelf, *, grant: str, connect: str
+        self, auth: Auth, scope: Scope, shelf: SessionShelf, *, grant: str, connect: str | None
     ) -> None:
-        """*connect* is how a person connects it."""
+        """*connect* is how a person connects it; None for what is not connected by a consent."""
         self.kind = auth.oauth2.grant if auth.oauth2 is not None else None
-        self._asks_for_consent = bool(auth.oauth2 and auth.oauth2.authorize_url)
+        asks = auth.oauth2 is not None and auth.oauth2.authorize_url is not None
+        self._asks_for_consent = asks and connect is not None
         self._rotates = auth.oauth2.rotates if auth.oauth2 is not None else None
         self._shelf = shelf
         self._connect = connect

@@ -72,6 +72,7 @@ class SessionKeeper:
         *,
         tenant: str,
         connection: str,
+        login: str = "",
         scope: Scope,
         grant: str,
         sessions: Collection[SessionDocument],
@@ -81,12 +82,15 @@ class SessionKeeper:
         clock: Clock,
         read_answer: ReadAnswer = json_answer,
     ) -> None:
-        """*scope* holds the parameters and opened credentials; *read_answer* other than JSON."""
+        """
+        *scope* holds the parameters and opened credentials; *read_answer* other than JSON. *login*:
+        of the connection's own, empty, else another's: nobody consents for that one.
+        """
         self._secrets = secrets
         self._clock = clock
-        connect = how_to_connect(tenant, connection)
+        connect = None if login else how_to_connect(tenant, connection)
         self._shelf = SessionShelf(
-            key=session_key(tenant, connection, auth, scope),
+            key=session_key(tenant, connection, auth, scope, login=login),
             tenant=tenant,
             grant=grant,
             sessions=sessions,
@@ -100,7 +104,7 @@ class SessionKeeper:
             scope,
             AuthRequests(http, clock, read_answer),
             again=f"connect it again: {connect}"
-            if self._book.kind is Grant.AUTHORIZATION_CODE
+            if self._book.kind is Grant.AUTHORIZATION_CODE and connect is not None
             else "connect it again with credentials that it accepts",
             clock=clock,
         )

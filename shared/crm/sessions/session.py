@@ -85,13 +85,14 @@ class Session:
         return self.variables == other.variables and self.fetched_at <= other.fetched_at
 
 
-def session_key(tenant: str, connection: str, auth: Auth, scope: Scope) -> str:
+def session_key(tenant: str, connection: str, auth: Auth, scope: Scope, *, login: str = "") -> str:
     """
-    ``tenant/connection``, and the OAuth client behind it: a refresh token is never sent to another
+    ``tenant/connection``, for a *login* of a rule's own ``tenant/connection@login``, so that neither
+    takes the other's place; and the OAuth client behind it: a refresh token is never sent to another
     server or for another client, and replicas that know of a change at different times do not
     write over each other's.
     """
-    key = f"{tenant}/{connection}"
+    key = f"{tenant}/{connection}@{login}" if login else f"{tenant}/{connection}"
     if auth.oauth2 is None:
         return key
     places = (auth.oauth2.token_url, auth.oauth2.authorize_url or "", "{{.client_id}}")
