@@ -109,6 +109,15 @@ def same_number(one: str, other: str, region: str | None) -> bool:
     return first.digits == second.digits
 
 
+@lru_cache(maxsize=8192)
+def country_of(e164: str) -> str | None:
+    """ISO 3166 country of an E.164 number; None where the numbering plan knows none."""
+    try:
+        return phonenumbers.region_code_for_number(phonenumbers.parse(e164))
+    except phonenumbers.NumberParseException:
+        return None
+
+
 def is_region(text: str) -> bool:
     """Whether it is an ISO 3166 country of which national numbers are known."""
     return text in phonenumbers.SUPPORTED_REGIONS

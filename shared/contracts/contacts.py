@@ -27,7 +27,9 @@ class ContactCard(BaseModel):
     page_url: str | None = Field(default=None, description="The record's page in the CRM.")
     phones: tuple[str, ...] = ()
     fields: dict[str, JsonValue] = Field(
-        default_factory=dict, description="Further fields that were asked for, by API name."
+        default_factory=dict,
+        description="Further fields that were asked for, by API name. Null is empty; what the record "
+        "does not have is not here.",
     )
 
 
