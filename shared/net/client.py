@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from copy import copy
@@ -88,6 +89,7 @@ class _Sending:
     headers: Mapping[str, str]
     body: bytes | None
     ssl: aiohttp.Fingerprint | bool
+    most: int
 
 
 class _NotSent(Unavailable):
@@ -104,8 +106,10 @@ class _TooLong(Exception):
 class HttpClient:
     """Use as an async context manager; connections are kept and shared."""
 
-    def __init__(self, guard: AddressGuard) -> None:
+    def __init__(self, guard: AddressGuard, *, trust: ssl.SSLContext | None = None) -> None:
+        """*trust*: who may vouch for servers; None: the authorities that Python trusts."""
         self._guard = guard
+        self._trust = trust
         self._session: aiohttp.ClientSession | None = None
         #: WebSockets stay open for days: they take no places of requests.
         self._sockets: aiohttp.ClientSession | None = None
@@ -126,6 +130,7 @@ class HttpClient:
                 limit_per_host=per_host,
                 resolver=GuardedResolver(self._guard),
                 ttl_dns_cache=60,
+                ssl=self._trust or True,
             ),
             auto_decompress=True,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -163,11 +168,13 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         fingerprint: bytes | None = None,
+        most: int = MAX_ANSWER_BYTES,
     ) -> Answer:
         """
         *url* goes out as it is, nothing is quoted again. A request whose connection could not be
         made is tried once more, as is one that was cut off and whose method makes that harmless.
         *fingerprint*, the SHA-256 of the server's certificate, stands in place of an authority.
+        *most* is the cap on the answer's bytes.
 
         Raises: Unavailable (no answer in time, no connection; an answer over the cap, where the
         method may have changed something), Rejected (an address that is forbidden or none, headers
@@ -176,7 +183,7 @@ class HttpClient:
         began = perf_counter()
         answer, fault = None, None
         try:
-            sending = _Sending(method, url, headers or {}, body, _pinned(fingerprint))
+            sending = _Sending(method, url, headers or {}, body, _pinned(fingerprint), most)
             answer = await self._sent(sending, within)
             return answer
         except MeshError as error:
@@ -265,12 +272,12 @@ class HttpClient:
                 return Answer(
                     response.status,
                     {name.lower(): value for name, value in response.headers.items()},
-                    await _capped(response),
+                    await _capped(response, sending.most),
                 )
         except _TooLong as error:
             # What it did is done, and whoever sent it must not take it for refused.
             kind = Rejected if method in _SAFE else Unavailable
-            raise kind(f"{url.host} answered more than {MAX_ANSWER_BYTES} bytes") from error
+            raise kind(f"{url.host} answered more than {sending.most} bytes") from error
         except aiohttp.ServerFingerprintMismatch as error:
             raise _NotSent(f"no connection to {url.host}: {_words(error)}") from None
         except aiohttp.ClientConnectorError as error:
@@ -316,11 +323,11 @@ def _check_name(url: URL) -> None:
         raise Rejected("the name of the host in the address is malformed") from None
 
 
-async def _capped(response: aiohttp.ClientResponse) -> bytes:
+async def _capped(response: aiohttp.ClientResponse, most: int) -> bytes:
     parts, size = [], 0
     async for part in response.content.iter_any():
         size += len(part)
-        if size > MAX_ANSWER_BYTES:
+        if size > most:
             raise _TooLong
         parts.append(part)
     return b"".join(parts)
