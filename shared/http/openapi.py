@@ -22,8 +22,9 @@ from shared.errors import (
     Unavailable,
 )
 from shared.http.auth import KEY_PARAMETER
+from shared.http.forms import FORM_BODY, JSON_BODY
 from shared.http.problems import Problem, status_of
-from shared.http.routes import Answer, In, Operation, header_name, input_name, places
+from shared.http.routes import Answer, In, InForms, Operation, header_name, input_name, places
 
 _REF = "#/components/schemas/{model}"
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -97,22 +98,14 @@ def _operation(op: Operation[Any], refs: Mapping[Any, Any]) -> dict[str, Any]:
     if _takes_any_body(op):
         document["requestBody"] = {"content": {"*/*": {}}}
     elif body := _body_model(op):
-        document["requestBody"] = {
-            "required": True,
-            "content": {"application/json": {"schema": refs[body, "validation"]}},
-        }
+        kinds = (JSON_BODY, FORM_BODY) if op.form_body else (JSON_BODY,)
+        schema = {"schema": refs[body, "validation"]}
+        document["requestBody"] = {"required": True, "content": dict.fromkeys(kinds, schema)}
     return document
 
 
 def _responses(op: Operation[Any], refs: Mapping[Any, Any]) -> dict[str, Any]:
-    text = {"schema": {"type": "string"}}
-    if op.answer is Answer.RAW:
-        content: dict[str, Any] = {op.answer.value: text}
-    else:
-        schema = {"schema": refs[op.response_model, "serialization"]}
-        content = {op.answer.value: schema}
-        if op.answer is Answer.TEXT:
-            content = {"text/plain": text, "application/json": schema}
+    content = _content(op, refs)
     responses: dict[str, Any] = {str(op.status): {"description": "Done.", "content": content}}
     errors: list[type[MeshError]] = [ContractError, *op.errors]
     if op.scope is not None:
@@ -140,6 +133,17 @@ def _responses(op: Operation[Any], refs: Mapping[Any, Any]) -> dict[str, Any]:
             "content": _PROBLEM,
         }
     return responses
+
+
+def _content(op: Operation[Any], refs: Mapping[Any, Any]) -> dict[str, Any]:
+    text = {"schema": {"type": "string"}}
+    if op.answer is Answer.RAW:
+        return {op.answer.value: text}
+    schema = {"schema": refs[op.response_model, "serialization"]}
+    if op.answer is not Answer.TEXT:
+        return {op.answer.value: schema}
+    as_xml = {"application/xml": text} if issubclass(op.response_model, InForms) else {}
+    return {"text/plain": text, "application/json": schema, **as_xml}
 
 
 def _parameters(op: Operation[Any]) -> Iterator[dict[str, Any]]:

@@ -12,12 +12,14 @@ server. An operation is a plain function of the dependencies and the request.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Annotated, Any, Generic, Protocol, TypeVar, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel
+from pydantic.json_schema import SkipJsonSchema
 
 from shared.errors import MeshError
 from shared.faults import Path
@@ -67,6 +69,31 @@ class RawAnswer(BaseModel):
     status: int = 200
 
 
+class Form(StrEnum):
+    """How an answer is written."""
+
+    TEXT = "text"
+    JSON = "json"
+    XML = "xml"
+
+
+class InForms(BaseModel):
+    """
+    An answer that can be had as text, JSON or XML: as the header Accept says, or *form*, which is
+    not part of what is answered.
+    """
+
+    form: SkipJsonSchema[Form | None] = Field(default=None, exclude=True)
+
+    @abstractmethod
+    def as_text(self) -> str: ...
+
+    @abstractmethod
+    def as_xml(self) -> str:
+        """A whole document in UTF-8."""
+        ...
+
+
 T = TypeVar("T")
 FromPath = Annotated[T, In.PATH]
 FromQuery = Annotated[T, In.QUERY]
@@ -84,7 +111,7 @@ A = TypeVar("A", bound=BaseModel)
 
 class Answer(Enum):
     JSON = "application/json"
-    #: The model's ``as_text()``, or JSON for who accepts only that.
+    #: The model's ``as_text()``, or JSON for who wants that; XML too where it is :class:`InForms`.
     TEXT = "text/plain"
     #: Server-sent events: one per model that the handler yields.
     STREAM = "text/event-stream"
@@ -118,6 +145,8 @@ class Operation(Generic[D]):
     handler: Callable[[D, Any], Any]
     request_model: type[BaseModel]
     response_model: type[BaseModel]
+    #: The body may be an HTML form in place of JSON.
+    form_body: bool = False
 
     @property
     def operation_id(self) -> str:
@@ -141,8 +170,12 @@ class Routes(Generic[D]):
         key_in_query: bool = False,
         errors: tuple[type[MeshError], ...] = (),
         text: bool = False,
+        form_body: bool = False,
     ) -> Callable[[Callable[[D, Q], Awaitable[A]]], Callable[[D, Q], Awaitable[A]]]:
-        """*scope* None is for operations that authenticate their caller themselves."""
+        """
+        *scope* None is for operations that authenticate their caller themselves. *form_body*: an
+        HTML form does as well as JSON; its values are texts.
+        """
 
         def register(handler: Callable[[D, Q], Awaitable[A]]) -> Callable[[D, Q], Awaitable[A]]:
             asked, answer = _models(handler)
@@ -159,6 +192,7 @@ class Routes(Generic[D]):
                     handler=handler,
                     request_model=asked,
                     response_model=answer,
+                    form_body=form_body,
                 )
             )
             return handler

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import (
     AsyncGenerator,
@@ -31,8 +30,10 @@ from shared.clock import Clock
 from shared.errors import ContractError, MeshError, Throttled, Unavailable
 from shared.http import problems
 from shared.http.auth import Caller, KeyBook, authenticate
+from shared.http.forms import FORM_BODY, JSON_BODY, form_wanted, read_form, read_json
 from shared.http.routes import (
     Answer,
+    Form,
     In,
     Operation,
     RawRequest,
@@ -238,27 +239,30 @@ class HttpServer:
             elif place is In.REQUEST:
                 raw[name] = whole
             elif place is In.BODY:
-                body = await self._json(request, whole)
+                body = await self._structured(operation, request, whole)
                 if isinstance(body, web.Response):
                     return body
                 raw[name] = body
         return operation.request_model.model_validate(raw)
 
-    async def _json(self, request: web.Request, whole: RawRequest | None) -> Any:
+    async def _structured(
+        self, operation: Operation[Any], request: web.Request, whole: RawRequest | None
+    ) -> Any:
         """*whole*: the request, where it was read before."""
-        if request.content_type != "application/json":
+        taken = (JSON_BODY, FORM_BODY) if operation.form_body else (JSON_BODY,)
+        if request.content_type not in taken:
             return problems.problem(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                 "unsupported_media_type",
-                "Send the body as application/json.",
+                f"Send the body as {' or '.join(taken)}.",
             )
         body = whole.body if whole is not None else await self._body(request)
         if isinstance(body, web.Response):
             return body
         try:
-            return json.loads(body.decode(), parse_constant=_no_constant)
-        except (ValueError, RecursionError):
-            return _unreadable("The body is not JSON in UTF-8.")
+            return read_form(body) if request.content_type == FORM_BODY else read_json(body)
+        except ContractError as error:
+            return _unreadable(error.message)
 
     async def _raw(self, request: web.Request, *, most: int) -> RawRequest | web.Response:
         body = await self._body(request.clone(client_max_size=most))
@@ -369,10 +373,15 @@ def _frame(event: ServerEvent) -> bytes:
 
 
 def _plain(operation: Operation[Any], answer: Any, request: web.Request) -> web.Response:
-    if operation.answer is Answer.TEXT and "application/json" not in request.headers.get(
-        "Accept", ""
-    ):
-        return web.Response(status=operation.status, text=answer.as_text())
+    if operation.answer is Answer.TEXT:
+        match form_wanted(answer, request.headers.get("Accept", "")):
+            case Form.TEXT:
+                return web.Response(status=operation.status, text=answer.as_text())
+            case Form.XML:
+                xml = answer.as_xml()
+                return web.Response(
+                    status=operation.status, text=xml, content_type="application/xml"
+                )
     if operation.answer is Answer.RAW:
         return web.Response(
             status=answer.status, body=answer.body, headers={"Content-Type": answer.content_type}
@@ -391,10 +400,6 @@ def _unreadable(detail: str) -> web.Response:
 def _clean(text: str) -> str:
     """Odd bytes in a head are lone surrogates by now; nothing that is signed has any."""
     return text.encode(errors="replace").decode()
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _document(content: Callable[[], bytes]) -> _Handle:

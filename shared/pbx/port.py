@@ -211,12 +211,17 @@ class AgentAt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteQuestion:
-    """Where shall this call go? *call*: the PBX's own id of it, where it says one."""
+    """
+    Where shall this call go? *call*: the PBX's own id of it, where it says one. *ivr*: the menu
+    that asks. *collected*: the caller was asked for digits, and entered none.
+    """
 
     did: str
     caller: str = ""
     dtmf: str = ""
     call: str | None = None
+    ivr: str | None = None
+    collected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +239,10 @@ class RouteFace(Protocol):
         ...
 
     def reply(self, decision: RouteDecision, request: RawHook) -> RouteReply:
-        """For a decision without a destination: what makes the PBX go on by itself."""
+        """
+        For a decision without a destination: what makes the PBX go on by itself, or where it has
+        a greeting, what makes it play that and ask again with the digits.
+        """
         ...
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from shared.errors import Forbidden, Unavailable
+from shared.errors import ContractError, Forbidden, Unavailable
 from shared.pbx.asterisk.fastagi import AgiAnswer, AgiQuestion, FastAgiServer
 from shared.sandbox.pbx import ask_route
 from shared.testing.waiting import eventually
@@ -211,6 +211,18 @@ async def test_an_empty_argument_before_another_keeps_its_place() -> None:
     assert desk.asked[0].arguments == ("", "7")
 
 
+async def test_the_menu_that_asks_is_the_third_argument() -> None:
+    """Without digits, as a dialplan sends it: AGI(url,4420,,account)."""
+    desk = Desk()
+    async with serving(desk) as port, connected(port) as peer:
+        peer.say(*ENVIRONMENT, "agi_arg_1: 4420", "agi_arg_2: ", "agi_arg_3: account", "")
+        await peer.hears()
+        peer.say("200 result=0")
+        await peer.hears()
+
+    assert desk.asked[0].arguments == ("4420", "", "account")
+
+
 async def test_bytes_that_are_no_utf8_do_not_stop_the_question() -> None:
     desk = Desk()
     async with serving(desk) as port, connected(port) as peer:
@@ -303,6 +315,20 @@ async def test_who_may_not_ask_is_refused_in_the_log(by: str) -> None:
         await server.stop(drain=timedelta(seconds=1))
 
     assert [(line["event"], line["peer"]) for line in logs] == [("agi_refused", "127.0.0.1")]
+
+
+async def test_a_question_that_cannot_be_read_sets_nothing_and_is_said_in_the_log() -> None:
+    async def refuse(_: AgiQuestion) -> AgiAnswer:
+        raise ContractError("ivr is no name of a menu")
+
+    server = FastAgiServer(refuse, may_ask=lambda _: True)
+    port = await server.start("127.0.0.1", 0)
+    with capture_logs() as logs:
+        assert await asked_for_a_route(port) == {}
+        await server.stop(drain=timedelta(seconds=1))
+
+    (line,) = logs
+    assert (line["event"], line["error"]) == ("agi_broken_off", "ivr is no name of a menu")
 
 
 async def test_probes_that_connect_and_go_leave_the_server_serving() -> None:

@@ -12,12 +12,22 @@ from urllib.parse import parse_qsl
 # It only writes here; nothing that somebody sent is read as XML.
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from shared.contracts.routing import RouteDecision
+from shared.contracts.routing import RouteDecision, Tone
 from shared.errors import ContractError
+from shared.pbx.asking import menu_of, tone_of, variables_of
 from shared.pbx.port import RawHook, RouteQuestion, RouteReply
 
-#: Contexts that calls are sent to, one for each kind of destination: ``crm_to_queue``.
+#: Contexts that calls are sent to, one for each kind of destination: ``crm_to_queue``. The number
+#: that was called goes to ``crm_to_greeting``, which takes the caller's digits and asks again.
 PLACES = "crm_to_"
+GREETING = f"{PLACES}greeting"
+#: The tones of a hangup, by FreeSWITCH's names of their causes.
+_CAUSES = {
+    Tone.BUSY: "USER_BUSY",
+    Tone.CONGESTION: "NORMAL_CIRCUIT_CONGESTION",
+    Tone.UNOBTAINABLE: "UNALLOCATED_NUMBER",
+    Tone.NONE: "NORMAL_CLEARING",
+}
 _XML = "text/xml"
 #: All headers and variables of a channel are 10 to 30 kB.
 _MOST_BYTES = 1024 * 1024
@@ -25,9 +35,12 @@ _MOST_FIELDS = 5_000
 _LONGEST = 256
 _CONTEXT = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 _DIGITS = re.compile(r"[0-9*#A-D]{0,32}")
+_DIALLED = re.compile(r"[A-Za-z0-9_+*#.-]{1,64}")
 #: A dollar or a brace in the dialplan would be expanded, and could run a command of the PBX's.
 _PAGE = re.compile(r"https?://[A-Za-z0-9._~:/?#@!&+=%;,-]{1,500}")
-_UNSAFE = re.compile(r"[^\w .+@'-]")
+#: Nor a comma: between the braces of a dial string it begins another setting.
+_UNSAFE = re.compile(r"[^\w .:/+*#@'-]")
+_LONGEST_VALUE = 200
 
 
 class RouteByHttp:
@@ -47,28 +60,47 @@ class RouteByHttp:
         if not did:
             raise ContractError("a question without Caller-Destination-Number or crm_did")
         digits = _first(asked, "crm_digits")
+        dtmf = digits if _DIGITS.fullmatch(digits) else ""
         call = _first(asked, "Channel-Call-UUID", "Unique-ID", "session_id") or None
         return RouteQuestion(
             did=_number(did),
             caller=_number(
                 _first(asked, "crm_caller", "Hunt-Caller-ID-Number", "Caller-Caller-ID-Number")
             ),
-            dtmf=digits if _DIGITS.fullmatch(digits) else "",
+            dtmf=dtmf,
             # Who is on his way to a place was routed already.
-            call=None if _context(asked).startswith(PLACES) else call,
+            call=None if _context(asked).startswith(PLACES) and not _is_httapi(asked) else call,
+            ivr=menu_of(_first(asked, "crm_ivr")),
+            # `-`, or what is no digits: he was asked, and is not asked again.
+            collected=bool(digits) and not dtmf,
         )
 
     def reply(self, decision: RouteDecision, request: RawHook) -> RouteReply:
         asked = _fields(request)
-        document = _work(decision) if _is_httapi(asked) else _dialplan(decision, _context(asked))
+        ordered = _order(decision, self.question(request).did)
+        document = (
+            _work(decision, ordered)
+            if _is_httapi(asked)
+            else _dialplan(decision, ordered, _context(asked))
+        )
         return RouteReply(_XML, tostring(document, encoding="utf-8", xml_declaration=True))
 
 
-def _dialplan(decision: RouteDecision, context: str) -> Element:
+def _order(decision: RouteDecision, did: str) -> tuple[str, str] | None:
+    """The application that takes the call on, and what it is told; None: none does."""
+    if (tone := tone_of(decision.destination)) is not None:
+        return "hangup", _CAUSES[tone]
+    if (target := decision.destination) is not None:
+        return "transfer", f"{target.target} XML {PLACES}{target.kind}"
+    if decision.greeting and _DIALLED.fullmatch(did):
+        return "transfer", f"{did} XML {GREETING}"
+    return None
+
+
+def _dialplan(decision: RouteDecision, ordered: tuple[str, str] | None, context: str) -> Element:
     """In the context that was asked for; FreeSWITCH takes none of another."""
     document = Element("document", {"type": "freeswitch/xml"})
-    target = decision.destination
-    if target is None or context.startswith(PLACES) or not _CONTEXT.fullmatch(context):
+    if ordered is None or context.startswith(PLACES) or not _CONTEXT.fullmatch(context):
         # The documented "go on with your own files".
         section = SubElement(document, "section", {"name": "result"})
         SubElement(section, "result", {"status": "not found"})
@@ -79,7 +111,7 @@ def _dialplan(decision: RouteDecision, context: str) -> Element:
     condition = SubElement(extension, "condition")
     for name, value in variables(decision).items():
         _action(condition, "set", f"{name}={value}")
-    _action(condition, "transfer", _transfer(decision))
+    _action(condition, *ordered)
     return document
 
 
@@ -87,43 +119,34 @@ def _action(condition: Element, application: str, data: str) -> None:
     SubElement(condition, "action", {"application": application, "data": data})
 
 
-def _work(decision: RouteDecision) -> Element:
+def _work(decision: RouteDecision, ordered: tuple[str, str] | None) -> Element:
     """Needs the permissions ``set-vars`` and ``execute-apps`` of the httapi profile."""
     document = Element("document", {"type": "xml/freeswitch-httapi"})
     told = SubElement(document, "variables")
     for name, value in variables(decision).items():
         SubElement(told, name).text = value
     work = SubElement(document, "work")
-    if decision.destination is None:
-        SubElement(work, "break")
-    else:
-        data = {"application": "transfer", "data": _transfer(decision)}
-        SubElement(work, "execute", data)
+    match ordered:
+        case None:
+            SubElement(work, "break")
+        case "hangup", cause:
+            SubElement(work, "hangup", {"cause": cause})
+        case application, data:
+            SubElement(work, "execute", {"application": application, "data": data})
     return document
-
-
-def _transfer(decision: RouteDecision) -> str:
-    target = decision.destination
-    return f"{target.target} XML {PLACES}{target.kind}" if target else ""
 
 
 def variables(decision: RouteDecision) -> dict[str, str]:
     """
-    crm_dest ``kind:target``, crm_reason, crm_rule, and of a caller who was found crm_url, the
-    contact's page, and crm_name. None holds anything that a dialplan expands.
+    As ``variables_of`` has them, in small letters: crm_dest, crm_reason … None holds anything that
+    a dialplan expands; an empty one takes the variable off the channel.
     """
-    contact = decision.contact
+    page = decision.contact.page_url if decision.contact else None
     found = {
-        "crm_dest": str(decision.destination or ""),
-        "crm_reason": decision.reason.value,
-        "crm_rule": decision.rule or "",
+        name.lower(): _UNSAFE.sub(" ", value)[:_LONGEST_VALUE]
+        for name, value in variables_of(decision).items()
     }
-    if contact is not None:
-        page = contact.page_url or ""
-        found["crm_url"] = page if _PAGE.fullmatch(page) else ""
-        if contact.display_name != contact.contact_id:
-            found["crm_name"] = _UNSAFE.sub(" ", contact.display_name)[:200]
-    return {name: value for name, value in found.items() if value}
+    return found | {"crm_url": page if page and _PAGE.fullmatch(page) else ""}
 
 
 def _fields(request: RawHook) -> Mapping[str, str]:

@@ -15,6 +15,7 @@ import orjson
 
 from shared.contracts.routing import RouteDecision
 from shared.errors import ContractError
+from shared.pbx.asking import LONGEST_NUMBER, digits_of, menu_of, variables_of, way_of
 from shared.pbx.port import RawHook, RouteQuestion, RouteReply
 from shared.pbx.yeastar import fields
 
@@ -22,11 +23,12 @@ _DID = ("did", "to", "dialled", "called", "flowNum")
 _CALLER = ("from", "ani", "caller", "callernum")
 _DTMF = ("dtmf", "digits", "userInput")
 _CALL = ("callid", "call_id", "call")
+_MENU = ("ivr", "menu")
+#: Who entered nothing leaves ``dtmf`` empty, as who was not asked does.
+_COLLECTED = ("collected",)
 _LONGEST_BODY = 16 * 1024
 _MOST_FIELDS = 50
-_LONGEST_NUMBER = 64
-_DIGITS = frozenset("0123456789*#ABCD")
-_MOST_DIGITS = 32
+_YES = frozenset({"1", "true", "yes"})
 
 
 class YeastarRoute:
@@ -37,26 +39,32 @@ class YeastarRoute:
         did = _first(asked, _DID)
         if did is None:
             raise ContractError("say which number was called: did=$Session.did")
-        dtmf = _first(asked, _DTMF) or ""
-        if len(dtmf) > _MOST_DIGITS or not set(dtmf) <= _DIGITS:
-            raise ContractError("dtmf holds up to 32 of 0-9, *, #, A-D")
+        dtmf, collected = digits_of(_first(asked, _DTMF) or "")
         return RouteQuestion(
-            did=did[:_LONGEST_NUMBER],
-            caller=(_first(asked, _CALLER) or "")[:_LONGEST_NUMBER],
+            did=did[:LONGEST_NUMBER],
+            caller=(_first(asked, _CALLER) or "")[:LONGEST_NUMBER],
             dtmf=dtmf,
             call=_first(asked, _CALL),
+            ivr=menu_of(_first(asked, _MENU) or ""),
+            collected=collected or (_first(asked, _COLLECTED) or "").lower() in _YES,
         )
 
     def reply(self, decision: RouteDecision, request: RawHook) -> RouteReply:
-        """Without a destination all three are empty: the call flow goes its `Default` way."""
-        to = decision.destination
+        """Without a destination and a greeting all are empty: the call flow goes its own way."""
+        to, told = decision.destination, variables_of(decision)
         if _asked_for_text(request):
-            return RouteReply("text/plain; charset=utf-8", str(to or "").encode())
+            return RouteReply("text/plain; charset=utf-8", way_of(decision).encode())
         body = {
-            "destination": str(to or ""),
+            "destination": way_of(decision),
             "kind": str(to.kind) if to else "",
             "target": to.target if to else "",
             "reason": str(decision.reason),
+            "greeting": told["CRM_GREETING"],
+            "name": told["CRM_NAME"],
+            "url": told["CRM_URL"],
+            "priority": told["CRM_PRIORITY"],
+            "voicemail": told["CRM_VOICEMAIL"],
+            "attributes": decision.attributes,
         }
         return RouteReply("application/json", orjson.dumps(body))
 

@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.contracts.contacts import ContactCard
-from shared.contracts.routing import Destination, DestinationKind, RouteDecision, RouteReason
+from shared.contracts.routing import Destination, DestinationKind, RouteDecision, RouteReason, Tone
 from shared.errors import ContractError
+from shared.pbx.asking import variables_of
+from shared.pbx.freeswitch.causes import _Q850
 from shared.pbx.freeswitch.route import RouteByHttp, variables
 from shared.pbx.port import RawHook
 
@@ -46,12 +48,23 @@ TO_SUPPORT = RouteDecision(
     destination=Destination.parse("queue:support"), reason=RouteReason.ROW_MATCHED, rule="main"
 )
 NO_RULE = RouteDecision(reason=RouteReason.NO_RULE)
+DIGITS_WANTED = RouteDecision(reason=RouteReason.DIGITS_WANTED, greeting="custom/welcome")
+OUR_NAMES = set(variables_of(NO_RULE))
 
 
 def found_in(document: Element, path: str) -> Element:
     found = document.find(path)
     assert found is not None, path
     return found
+
+
+def actions(document: Element) -> list[tuple[str | None, str]]:
+    found = document.findall("section/context/extension/condition/action")
+    return [(action.get("application"), action.get("data", "")) for action in found]
+
+
+def actions_of(decision: RouteDecision) -> list[tuple[str | None, str]]:
+    return actions(fromstring(FACE.reply(decision, posted(ASKED)).body))
 
 
 def posted(fields: Mapping[str, str]) -> RawHook:
@@ -77,6 +90,32 @@ def test_httapi_asks_with_digits() -> None:
 
     assert (question.did, question.caller) == ("442079460000", "+447700900123")
     assert (question.dtmf, question.call) == ("42#", HTTAPI["session_id"])
+    assert (question.ivr, question.collected) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("digits", "dtmf", "collected"),
+    [("", "", False), ("7", "7", False), ("-", "", True), ("1;x", "", True), ("1" * 33, "", True)],
+)
+def test_who_was_asked_for_digits_is_not_asked_again(
+    digits: str, dtmf: str, *, collected: bool
+) -> None:
+    """Httapi asks again at once where it is refused, so that what is no digits is none entered."""
+    question = FACE.question(posted(HTTAPI | {"crm_ivr": "account", "crm_digits": digits}))
+
+    assert question.ivr == "account"
+    assert (question.dtmf, question.collected) == (dtmf, collected)
+
+
+def test_a_menu_that_has_no_name_is_refused() -> None:
+    with pytest.raises(ContractError, match="ivr is no name of a menu"):
+        FACE.question(posted(HTTAPI | {"crm_ivr": "Main Menu"}))
+
+
+def test_the_second_question_of_a_menu_belongs_to_its_call() -> None:
+    asked = HTTAPI | {"Caller-Context": "crm_to_greeting", "crm_ivr": "account"}
+
+    assert FACE.question(posted(asked)).call == HTTAPI["session_id"]
 
 
 def test_a_plus_sign_that_nobody_encoded_is_one_again() -> None:
@@ -96,13 +135,72 @@ def test_the_dialplan_sends_the_call_to_its_place_in_the_context_that_was_asked_
     assert document.attrib == {"type": "freeswitch/xml"}
     assert found_in(document, "section").get("name") == "dialplan"
     assert found_in(document, "section/context").get("name") == "public"
-    actions = document.findall("section/context/extension/condition/action")
-    assert [(a.get("application"), a.get("data")) for a in actions] == [
+    assert actions(document) == [
         ("set", "crm_dest=queue:support"),
         ("set", "crm_reason=row_matched"),
         ("set", "crm_rule=main"),
+        ("set", "crm_url="),
+        ("set", "crm_name="),
+        ("set", "crm_greeting="),
+        ("set", "crm_priority="),
+        ("set", "crm_voicemail="),
+        ("set", "crm_cause="),
         ("transfer", "support XML crm_to_queue"),
     ]
+
+
+def test_what_goes_beside_the_destination_is_set_on_the_channel() -> None:
+    decision = TO_SUPPORT.model_copy(
+        update={
+            "priority": 10,
+            "voicemail": False,
+            "attributes": {"CRM_TIER": "Gold, ${x}", "CRM_DEST": "mine", "x y": "1"},
+        }
+    )
+    found = dict(data.split("=", 1) for what, data in actions_of(decision) if what == "set")
+
+    assert (found["crm_priority"], found["crm_voicemail"]) == ("10", "no")
+    assert found["crm_tier"] == "Gold    x "
+    assert found["crm_dest"] == "queue:support"
+    assert set(found) == {name.lower() for name in OUR_NAMES} | {"crm_tier"}
+
+
+@pytest.mark.parametrize(
+    ("tone", "cause"),
+    [
+        ("busy", "USER_BUSY"),
+        ("congestion", "NORMAL_CIRCUIT_CONGESTION"),
+        ("unobtainable", "UNALLOCATED_NUMBER"),
+        ("none", "NORMAL_CLEARING"),
+    ],
+)
+def test_a_call_is_hung_up_with_the_cause_of_its_tone(tone: str, cause: str) -> None:
+    decision = RouteDecision(
+        destination=Destination.parse(f"hangup:{tone}"), reason=RouteReason.ROW_MATCHED
+    )
+
+    assert _Q850[cause] == Tone(tone).cause
+    assert actions_of(decision)[-1] == ("hangup", cause)
+    work = found_in(fromstring(FACE.reply(decision, posted(HTTAPI)).body), "work")
+    assert [(tag.tag, tag.attrib) for tag in work] == [("hangup", {"cause": cause})]
+
+
+def test_a_caller_who_is_to_enter_digits_goes_where_they_are_taken() -> None:
+    """With the number that was called, by which the second question is asked."""
+    document = fromstring(FACE.reply(DIGITS_WANTED, posted(HTTAPI)).body)
+
+    assert document.findtext("variables/crm_greeting") == "custom/welcome"
+    assert found_in(document, "work/execute").attrib == {
+        "application": "transfer",
+        "data": "442079460000 XML crm_to_greeting",
+    }
+
+
+def test_a_number_that_no_dialplan_takes_is_not_asked_about_again() -> None:
+    asked = HTTAPI | {"crm_did": "44 ${x}"}
+    work = found_in(fromstring(FACE.reply(DIGITS_WANTED, posted(asked)).body), "work")
+
+    assert [tag.tag for tag in work] == ["break"]
 
 
 def test_httapi_gets_variables_and_the_same_transfer() -> None:
@@ -123,7 +221,7 @@ def test_without_a_destination_freeswitch_goes_on_with_its_own_files() -> None:
     assert [tag.tag for tag in work] == ["break"]
 
 
-@pytest.mark.parametrize("kind", list(DestinationKind))
+@pytest.mark.parametrize("kind", [k for k in DestinationKind if k is not DestinationKind.HANGUP])
 def test_each_kind_of_destination_has_its_context(kind: DestinationKind) -> None:
     decision = RouteDecision(
         destination=Destination(kind=kind, target="+44_x.1-2"), reason=RouteReason.ROW_MATCHED
@@ -172,9 +270,10 @@ def a_decision(name: str, page: str) -> RouteDecision:
 
 @given(name=st.text(max_size=60), page=st.text(max_size=60))
 def test_nothing_from_a_crm_is_expanded_by_a_dialplan(name: str, page: str) -> None:
-    decision = a_decision(name, page)
-    for value in variables(decision).values():
-        assert not set(value) & set('$\\`{}[]\r\n\x00"<>|^')
+    decision = a_decision(name, page).model_copy(update={"attributes": {"CRM_X": name + page}})
+    for name_, value in variables(decision).items():
+        # An address has its commas; it is for a screen, and no part of a dial string.
+        assert not set(value) & set('$\\`{}[]\r\n\x00"<>|^' + "," * (name_ != "crm_url"))
     fromstring(FACE.reply(decision, posted(ASKED)).body)
     fromstring(FACE.reply(decision, posted(HTTAPI)).body)
 

@@ -9,9 +9,9 @@ from xml.etree.ElementTree import Element
 import pytest
 from defusedxml.ElementTree import parse
 
-from shared.contracts.routing import DestinationKind
+from shared.contracts.routing import DestinationKind, RouteDecision, RouteReason
 from shared.pbx.freeswitch.reader import WANTED
-from shared.pbx.freeswitch.route import PLACES
+from shared.pbx.freeswitch.route import GREETING, PLACES, variables
 
 DEPLOY = Path(__file__).parents[5] / "deploy" / "freeswitch"
 FILES = sorted(DEPLOY.rglob("*.xml"))
@@ -30,8 +30,11 @@ def params(name: str) -> dict[str, str]:
 def test_each_kind_of_destination_has_its_context_and_ends_the_cap() -> None:
     contexts = {c.get("name"): c for c in sample("dialplan/callmesh.xml").iter("context")}
 
-    places = {f"{PLACES}{kind}" for kind in DestinationKind}
-    assert set(contexts) == places | {"crm_ask", "crm_default"}
+    # A hangup is told in place of a transfer.
+    kinds = set(DestinationKind) - {DestinationKind.HANGUP}
+    places = {f"{PLACES}{kind}" for kind in kinds} | {GREETING}
+    others = {"crm_ask", "crm_entered", "crm_default", "crm_not_answered"}
+    assert set(contexts) == places | others
     for name in places | {"crm_default"}:
         first = next(contexts[name].iter("action"))
         assert first.get("application") == "sched_cancel", name
@@ -41,7 +44,13 @@ def test_the_question_of_a_dialplan_is_capped_before_it_is_asked() -> None:
     asks = next(c for c in sample("dialplan/callmesh.xml").iter("context"))
 
     done = [action.get("application") for action in asks.iter("action")]
-    assert done == ["set", "sched_transfer", "httapi", "transfer", "transfer"]
+    assert done == ["set", "sched_transfer", "set", "httapi", "transfer", "transfer"]
+
+
+def test_httapi_may_set_what_an_answer_has() -> None:
+    allowed = {v.get("name") for v in sample("autoload_configs/httapi.conf.xml").iter("variable")}
+
+    assert allowed == set(variables(RouteDecision(reason=RouteReason.NO_RULE)))
 
 
 @pytest.mark.parametrize("sent", ["1,url=https://evil.example", "1}", "${x}", "$1", "a b", ""])
@@ -100,4 +109,5 @@ def test_a_destination_expands_nothing_but_what_the_file_says() -> None:
     for action in sample("dialplan/callmesh.xml").iter("action"):
         data = action.get("data", "")
         expanded = set(re.findall(r"\$\$?\{(\w+)", data))
-        assert expanded <= {"domain", "sounds_dir", "crm_from", "group_call"}
+        ours = {"crm_from", "crm_ivr", "crm_digits", "crm_called", "crm_greeting", "crm_priority"}
+        assert expanded <= {"domain", "sounds_dir", "group_call", "originate_disposition"} | ours

@@ -19,7 +19,7 @@ NOW = datetime(2026, 3, 4, 7, 15, tzinfo=UTC)
 SETTINGS = UisSettings(
     virtual_number="74993720692",
     access_token=SecretStr("t"),
-    branches={"queue:support": 1, "ivr:104": 0},
+    branches={"queue:support": 1, "ivr:104": 0, "hangup:busy": 4, "greeting:welcome": 5},
     numbers={"extension:101": "+79261234567", "extension:102": "no number"},
 )
 ASKED = {
@@ -47,17 +47,27 @@ def test_a_question_in_every_form(request_: RawHook) -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "dtmf", "call"),
+    ("more", "dtmf", "call", "collected"),
     [
-        ({"input_result": "12#", "call_session_id": "31451224"}, "12#", "31451224"),
-        ({"input_result": "1;DROP", "call_session_id": "../x"}, "", None),
+        ({"input_result": "12#", "call_session_id": "31451224"}, "12#", "31451224", False),
+        ({"input_result": "1;DROP", "call_session_id": "../x"}, "", None, True),
+        ({"input_result": "None"}, "", None, False),
+        ({"input_result": "None", "collected": "1"}, "", None, True),
+        ({"input_result": "-"}, "", None, True),
     ],
 )
 def test_digits_and_the_calls_id_are_taken_where_they_are_some(
-    more: dict[str, str], dtmf: str, call: str | None
+    more: dict[str, str], dtmf: str, call: str | None, *, collected: bool
 ) -> None:
     found = UisRoute(SETTINGS).question(RawHook(query=ASKED | more, received_at=NOW))
-    assert (found.dtmf, found.call) == (dtmf, call)
+    assert (found.dtmf, found.call, found.collected) == (dtmf, call, collected)
+
+
+def test_a_menu_is_named_in_the_address() -> None:
+    hook = RawHook(query={"ivr": "account"}, body=urlencode(ASKED).encode(), received_at=NOW)
+    assert UisRoute(SETTINGS).question(hook).ivr == "account"
+    with pytest.raises(ContractError, match="ivr is no name of a menu"):
+        UisRoute(SETTINGS).question(RawHook(query=ASKED | {"ivr": "Ac/count"}, received_at=NOW))
 
 
 def test_a_question_without_the_number_that_was_called_is_none() -> None:
@@ -74,6 +84,8 @@ def test_a_question_without_the_number_that_was_called_is_none() -> None:
         ("external:+79267654321", None, {"phones": ["79267654321"]}),
         ("external:somebody", None, {}),
         ("extension:102", None, {}),
+        ("hangup:busy", None, {"returned_code": 4}),
+        ("hangup:none", 9, {"returned_code": 9}),
         ("group:sales", None, {}),
         ("group:sales", 9, {"returned_code": 9}),
         (None, None, {}),
@@ -97,6 +109,14 @@ def test_a_decision_in_the_words_of_a_scenario(
     reply = UisRoute(settings).reply(decision, RawHook(query=ASKED, received_at=NOW))
     assert (reply.status, json.loads(reply.body)) == (200, answer)
     assert reply.content_type.startswith("application/json")
+
+
+@pytest.mark.parametrize(("greeting", "answer"), [("welcome", {"returned_code": 5}), ("other", {})])
+def test_digits_are_taken_in_a_branch(greeting: str, answer: dict[str, object]) -> None:
+    decision = RouteDecision(reason=RouteReason.DIGITS_WANTED, greeting=greeting)
+    reply = UisRoute(SETTINGS).reply(decision, RawHook(query=ASKED, received_at=NOW))
+
+    assert json.loads(reply.body) == answer
 
 
 @pytest.mark.parametrize(

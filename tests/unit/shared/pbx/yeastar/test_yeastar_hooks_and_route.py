@@ -23,7 +23,10 @@ from tests.unit.shared.pbx.yeastar.yeastar_kit import BEGAN, EVENTS, steps
 SECRET = "PugghhExampleExampleExampleExamp"
 BODY = steps("answered")[1].record
 TO_QUEUE = RouteDecision(
-    destination=Destination.parse("queue:6400"), reason=RouteReason.ROW_MATCHED
+    destination=Destination.parse("queue:6400"),
+    reason=RouteReason.ROW_MATCHED,
+    priority=5,
+    attributes={"CRM_TIER": "GOLD"},
 )
 NOWHERE = RouteDecision(reason=RouteReason.NO_RULE)
 
@@ -127,6 +130,7 @@ def test_a_withheld_number_is_none() -> None:
         asked(query={"did": "1\r\n2"}),
         asked(query={"did": "1", "dtmf": "x"}),
         asked(query={"did": "1", "dtmf": "1" * 33}),
+        asked(query={"did": "1", "ivr": "Main menu"}),
         asked(b"{", "application/json"),
         asked(b"[]", "application/json"),
         asked(b"\xff\xfe=1", "application/x-www-form-urlencoded"),
@@ -151,6 +155,37 @@ def test_no_body_breaks_the_question(body: bytes, content_type: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("query", "dtmf", "collected"),
+    [
+        ({}, "", False),
+        ({"dtmf": "12"}, "12", False),
+        ({"dtmf": "-"}, "", True),
+        ({"dtmf": "", "collected": "1"}, "", True),
+        ({"dtmf": "", "collected": "0"}, "", False),
+    ],
+)
+def test_a_flow_says_that_the_caller_was_asked(
+    query: dict[str, str], dtmf: str, *, collected: bool
+) -> None:
+    question = YeastarRoute().question(asked(query={"did": "1", "ivr": "account"} | query))
+
+    assert (question.ivr, question.dtmf, question.collected) == ("account", dtmf, collected)
+
+
+NOTHING = {
+    "destination": "",
+    "kind": "",
+    "target": "",
+    "greeting": "",
+    "name": "",
+    "url": "",
+    "priority": "",
+    "voicemail": "",
+    "attributes": {},
+}
+
+
+@pytest.mark.parametrize(
     ("decision", "as_json", "as_text"),
     [
         (
@@ -160,18 +195,29 @@ def test_no_body_breaks_the_question(body: bytes, content_type: str) -> None:
                 "kind": "queue",
                 "target": "6400",
                 "reason": "row_matched",
+                "priority": "5",
+                "attributes": {"CRM_TIER": "GOLD"},
             },
             b"queue:6400",
         ),
-        (NOWHERE, {"destination": "", "kind": "", "target": "", "reason": "no_rule"}, b""),
+        (NOWHERE, {"reason": "no_rule"}, b""),
+        (
+            RouteDecision(reason=RouteReason.DIGITS_WANTED, greeting="welcome"),
+            {
+                "destination": "greeting:welcome",
+                "reason": "digits_wanted",
+                "greeting": "welcome",
+            },
+            b"greeting:welcome",
+        ),
     ],
 )
 def test_an_answer_is_json_or_one_text(
-    decision: RouteDecision, as_json: dict[str, str], as_text: bytes
+    decision: RouteDecision, as_json: dict[str, object], as_text: bytes
 ) -> None:
     reply = YeastarRoute().reply(decision, asked(query={"did": "1"}))
     text = YeastarRoute().reply(decision, asked(query={"did": "1", "format": "text"}))
 
     assert (reply.status, reply.content_type) == (200, "application/json")
-    assert orjson.loads(reply.body) == as_json
+    assert orjson.loads(reply.body) == NOTHING | as_json
     assert (text.status, text.body) == (200, as_text)
