@@ -1,155 +1,289 @@
 """
-The value of a CRM field and a rule's rows → a destination. Pure.
+A rule and what is known of a call → a destination. Pure.
 
-How values are compared: two numbers as numbers, anything else as text without regard to case.
-Where one side is a number and the other is not, ``=`` compares them as text and the ordering
-operators do not match: "GOLD" is neither more nor less than 50. Of a list, one item that fits is
-enough.
+The first row that matches and whose destination can be had wins; in every other case the default,
+each with its reason. What has to be asked of others is asked when a row wants it, not before:
+``ContactWanted`` and ``ManagerWanted`` say so, and the decision is begun anew with the answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
-from typing import Any
 
 from pydantic import JsonValue
 
+from services.routing.compiled import CompiledRule, Unknown
+from services.routing.facts import Facts, is_empty
+from services.routing.standing import Standing
+from services.routing.trace import Trace
 from shared.contracts.contacts import ContactCard
-from shared.contracts.routing import RouteDecision, RouteReason, TraceStep
-from shared.site.models import Operator, RoutingRule, Row
+from shared.contracts.routing import (
+    DecideRoute,
+    Destination,
+    DestinationKind,
+    RouteDecision,
+    RouteReason,
+)
+from shared.errors import ContractError
+from shared.site.rules.places import Manager, Split, ToRule, Way, Ways
+from shared.site.rules.rule import RoutingRule, Row
+from shared.site.rules.subjects import Ask
 
-#: A number of more digits is no number that anybody compares.
-_LONGEST_NUMBER = 40
-
-
-class Trace:
-    """What a decision looked at; *elapsed* gives milliseconds since the question."""
-
-    def __init__(self, elapsed: Any) -> None:
-        self._elapsed = elapsed
-        self.steps: list[TraceStep] = []
-
-    def note(self, step: str, detail: str) -> None:
-        after = round(self._elapsed(), 2)
-        self.steps.append(TraceStep(step=step, detail=detail, after_ms=after))
+#: Rules that lead to rules; a circle is refused when a rule is written.
+LONGEST_CHAIN = 20
+#: Rows that are noted one by one; of more only the last are.
+_ROWS_NOTED = 20
+_LONGEST_ATTRIBUTE = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """What was found out about the caller; *failure* says why nothing could be."""
+class Around:
+    """What a decision may look at beside the rule that it begins with."""
 
-    candidates: Sequence[ContactCard] = ()
-    refused: Sequence[str] = ()
-    failure: RouteReason | None = None
+    asked: DecideRoute
+    rules: Callable[[str], Standing | None]
+    facts: Callable[[Standing], Facts]
+    trace: Trace
+
+    @property
+    def chance(self) -> str:
+        """The same for every question about a call; without a call's id, of a caller to a number."""
+        return self.asked.call_id or f"{self.asked.caller}/{self.asked.did}"
 
 
-def decide(rule: RoutingRule, evidence: Evidence, trace: Trace) -> RouteDecision:
-    """The first row that matches; in every other case the default, with the reason."""
-    for refusal in evidence.refused:
-        trace.note("contact", f"not asked: {refusal}")
-    if evidence.failure is not None:
-        return _default(rule, evidence.failure, trace)
-    if not evidence.candidates:
-        trace.note("contact", "none found")
-        reason = RouteReason.NO_VALUE if evidence.refused else RouteReason.NO_CONTACT
-        return _default(rule, reason, trace)
-    contact = _with_value(evidence.candidates, rule.field)
-    if contact is None:
-        first = evidence.candidates[0]
-        trace.note("value", f"{first.module} {first.contact_id} has no value in {rule.field}")
-        return _default(rule, RouteReason.NO_VALUE, trace, contact=first)
-    value = contact.fields[rule.field]
-    trace.note("value", f"{contact.module} {contact.contact_id}: {rule.field} is {value!r}")
-    for number, row in enumerate(rule.rows, start=1):
-        if matches(row, value):
-            trace.note("row", f"{number}: {row.operator} {row.value!r} matches")
+def decide(first: Standing, around: Around) -> RouteDecision:
+    """Raises: ContactWanted, ManagerWanted, which carry the rule that wants it."""
+    standing, chain = first, [first.rule.name]
+    while True:
+        outcome = _in_rule(standing, around)
+        if isinstance(outcome, RouteDecision):
+            return outcome
+        following = around.rules(outcome.rule)
+        if following is None or len(chain) == LONGEST_CHAIN:
+            # Both are refused when a rule is written; a store may be older than that.
+            raise ContractError(f"rule {outcome.rule} cannot be followed from {' → '.join(chain)}")
+        chain.append(following.rule.name)
+        around.trace.note("rule", f"{following.rule.name}{_version(following)}")
+        standing = following
+
+
+def _in_rule(standing: Standing, around: Around) -> RouteDecision | ToRule:
+    rule, trace = standing.rule, around.trace
+    facts = around.facts(standing)
+    if rule.greeting and around.asked.ivr and not (around.asked.dtmf or around.asked.collected):
+        trace.note("greeting", f"{rule.greeting}: the caller is asked for digits first")
+        return _decision(standing, facts, trace, RouteReason.DIGITS_WANTED, greeting=rule.greeting)
+    noted, passed_over = 0, False
+    for number in standing.compiled.matching(facts):
+        _note_value(rule, facts, trace, first=noted == 0)
+        _note_rows(standing.compiled, trace, noted + 1, number - 1)
+        noted = number
+        row = rule.rows[number - 1]
+        trace.note("row", f"{number}: {standing.compiled.describe(number)} matches")
+        way = _had(row.destination, rule, number, facts, around)
+        if isinstance(way, ToRule):
+            return way
+        if way is not None:
             return _decision(
-                rule,
-                RouteReason.ROW_MATCHED,
-                trace,
-                destination=row.destination,
-                row=number,
-                value=value,
-                contact=contact,
+                standing, facts, trace, RouteReason.ROW_MATCHED, destination=way, row=number
             )
-        trace.note("row", f"{number}: {row.operator} {row.value!r} does not match")
-    return _default(rule, RouteReason.NO_ROW_MATCHED, trace, value=value, contact=contact)
-
-
-def matches(row: Row, value: JsonValue) -> bool:
-    if isinstance(value, list):
-        return any(matches(row, item) for item in value)
-    if value is None or (isinstance(value, str) and not value.strip()):
-        return False
-    ours, theirs = _number(value), _number(row.value)
-    if ours is not None and theirs is not None:
-        return _compare(row.operator, ours, theirs)
-    text, wanted = _text(value).casefold(), row.value.strip().casefold()
-    if (ours is None) != (theirs is None):
-        return row.operator is Operator.EQUAL and text == wanted
-    return _compare(row.operator, text, wanted)
-
-
-def _compare(operator: Operator, value: Any, wanted: Any) -> bool:
-    match operator:
-        case Operator.EQUAL:
-            return bool(value == wanted)
-        case Operator.LESS:
-            return bool(value < wanted)
-        case Operator.GREATER:
-            return bool(value > wanted)
-        case Operator.LESS_OR_EQUAL:
-            return bool(value <= wanted)
-        case Operator.GREATER_OR_EQUAL:
-            return bool(value >= wanted)
-
-
-def _number(value: JsonValue) -> Decimal | None:
-    """None for what is no finite number; a yes or no is none either."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    text = str(value).strip()
-    # Decimal takes underscores, which no CRM means.
-    if len(text) > _LONGEST_NUMBER or "_" in text:
-        return None
-    try:
-        number = Decimal(text)
-    except InvalidOperation:
-        return None
-    return number if number.is_finite() else None
-
-
-def _text(value: JsonValue) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value).strip()
-
-
-def _with_value(candidates: Sequence[ContactCard], field: str) -> ContactCard | None:
-    return next((card for card in candidates if card.fields.get(field) not in (None, "", [])), None)
+        passed_over = True
+    _note_value(rule, facts, trace, first=noted == 0)
+    _note_rows(standing.compiled, trace, noted + 1, len(rule.rows))
+    reason = RouteReason.NOBODY_FREE if passed_over else _why_no_row(rule, facts)
+    return _default(standing, facts, around, reason)
 
 
 def _default(
-    rule: RoutingRule,
-    reason: RouteReason,
-    trace: Trace,
-    *,
-    value: JsonValue = None,
-    contact: ContactCard | None = None,
-) -> RouteDecision:
-    trace.note("default", f"{rule.default}: {reason}")
-    return _decision(rule, reason, trace, destination=rule.default, value=value, contact=contact)
+    standing: Standing, facts: Facts, around: Around, reason: RouteReason
+) -> RouteDecision | ToRule:
+    rule = standing.rule
+    way = _had(rule.default, rule, None, facts, around)
+    if isinstance(way, ToRule):
+        around.trace.note("default", f"{way}: {reason}")
+        return way
+    voicemail = None
+    if way is not None and way.kind is DestinationKind.EXTENSION:
+        if rule.default_voicemail:
+            way = Destination(kind=DestinationKind.VOICEMAIL, target=way.target)
+        elif rule.default_voicemail is False:
+            voicemail = False
+    around.trace.note("default", f"{way}: {reason}")
+    return _decision(standing, facts, around.trace, reason, destination=way, voicemail=voicemail)
 
 
-def _decision(rule: RoutingRule, reason: RouteReason, trace: Trace, **more: Any) -> RouteDecision:
-    took = trace.steps[-1].after_ms if trace.steps else 0.0
+def last_resort(standing: Standing, trace: Trace, reason: RouteReason) -> RouteDecision:
+    """The default's last plain place, asking nobody: for when deciding itself went wrong."""
+    places = [way for way in standing.rule.default if isinstance(way, Destination)]
+    destination = places[-1] if places else None
+    trace.note("default", f"{destination}: {reason}")
     return RouteDecision(
+        destination=destination,
+        reason=reason,
+        rule=standing.rule.name,
+        version=standing.version,
+        field=standing.rule.field,
+        took_ms=trace.elapsed_ms,
+        trace=tuple(trace.steps),
+    )
+
+
+# -- where it leads ----------------------------------------------------------------------------
+
+
+def _had(
+    ways: Ways, rule: RoutingRule, row: int | None, facts: Facts, around: Around
+) -> Destination | ToRule | None:
+    """The first of *ways* that can be had; None: not one."""
+    for place, way in enumerate(ways):
+        found = _one(way, f"{rule.name}/{row}/{place}", facts, around)
+        if found is not None:
+            return found
+    return None
+
+
+def _one(way: Way, seed: str, facts: Facts, around: Around) -> Destination | ToRule | None:
+    match way:
+        case Destination() | ToRule():
+            return way
+        case Manager():
+            return _manager(way, facts, around.trace)
+        case Split():
+            drawn = _percent(f"{around.chance}/{seed}")
+            bound = 0
+            for share in way.split:
+                bound += share.percent
+                if drawn < bound:
+                    around.trace.note("split", f"{share.destination}, by {drawn} of 100")
+                    return _one(share.destination, seed, facts, around)
+            raise AssertionError("unreachable: the shares are the whole")
+
+
+def _percent(seed: str) -> int:
+    """0 to 99, as good as by chance, and the same for the same *seed*."""
+    return int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8]) % 100
+
+
+def _manager(way: Manager, facts: Facts, trace: Trace) -> Destination | None:
+    found = facts.found_manager()
+    trace.note("manager", found.said)
+    if found.extension is None or (way.only_free and not found.free):
+        return None
+    return Destination(kind=DestinationKind.EXTENSION, target=found.extension)
+
+
+# -- why --------------------------------------------------------------------------------------
+
+
+def _why_no_row(rule: RoutingRule, facts: Facts) -> RouteReason:
+    evidence = facts.evidence
+    if evidence is None:
+        return RouteReason.NO_ROW_MATCHED
+    if evidence.failure is not None:
+        return evidence.failure
+    if rule.field is not None and not is_empty(evidence.value(rule.field)):
+        return RouteReason.NO_ROW_MATCHED
+    if not evidence.candidates and rule.custom is None:
+        return RouteReason.NO_FIELD if evidence.refused else RouteReason.NO_CONTACT
+    if rule.field is None:
+        return RouteReason.NO_ROW_MATCHED
+    return RouteReason.NO_VALUE if evidence.has(rule.field) else RouteReason.NO_FIELD
+
+
+def _note_value(rule: RoutingRule, facts: Facts, trace: Trace, *, first: bool) -> None:
+    if not first or facts.evidence is None or facts.evidence.failure is not None:
+        return
+    evidence = facts.evidence
+    contact = evidence.contact(rule.field)
+    who = f"{contact.module} {contact.contact_id}" if contact else "the custom CRM"
+    if contact is None and rule.custom is None:
+        trace.note("contact", "none found")
+    elif rule.field is not None:
+        value = evidence.value(rule.field)
+        said = f"{rule.field} is {value!r}"
+        if is_empty(value):
+            has = "no value in" if evidence.has(rule.field) else "no field"
+            said = f"has {has} {rule.field}"
+        trace.note("value", f"{who}: {said}")
+
+
+def _note_rows(compiled: CompiledRule, trace: Trace, first: int, last: int) -> None:
+    """Rows *first* to *last* did not match."""
+    begin = max(first, last - _ROWS_NOTED + 1)
+    if begin > first:
+        trace.note("row", f"{first} to {begin - 1}: none matches")
+    for number in range(begin, last + 1):
+        trace.note("row", f"{number}: {compiled.describe(number)} does not match")
+
+
+def _version(standing: Standing) -> str:
+    return f" (version {standing.version})" if standing.version is not None else ""
+
+
+# -- the answer ---------------------------------------------------------------------------------
+
+
+def _decision(
+    standing: Standing,
+    facts: Facts,
+    trace: Trace,
+    reason: RouteReason,
+    *,
+    destination: Destination | None = None,
+    row: int | None = None,
+    greeting: str | None = None,
+    voicemail: bool | None = None,
+) -> RouteDecision:
+    rule = standing.rule
+    chosen = rule.rows[row - 1] if row is not None else None
+    asking = greeting is not None
+    contact = None if asking else _contact(rule, facts)
+    attributes = {} if asking else _attributes(rule, chosen, facts)
+    evidence = facts.evidence
+    priority = chosen.priority if chosen is not None else None
+    return RouteDecision(
+        destination=destination,
         reason=reason,
         rule=rule.name,
+        version=standing.version,
+        row=row,
         field=rule.field,
-        took_ms=took,
+        value=evidence.value(rule.field) if evidence and rule.field else None,
+        contact=contact,
+        greeting=greeting,
+        priority=priority if priority is not None else rule.priority,
+        voicemail=voicemail,
+        attributes=attributes,
+        took_ms=trace.elapsed_ms,
         trace=tuple(trace.steps),
-        **more,
     )
+
+
+def _contact(rule: RoutingRule, facts: Facts) -> ContactCard | None:
+    """Raises: ContactWanted where the rule wants the caller's name in any case."""
+    if rule.caller_name:
+        return facts.known().contact(rule.field)
+    return facts.evidence.contact(rule.field) if facts.evidence is not None else None
+
+
+def _attributes(rule: RoutingRule, row: Row | None, facts: Facts) -> dict[str, str]:
+    """Empty for what is not known: a value of an earlier question must not stay at the PBX."""
+    wanted = {**rule.variables, **(row.variables if row is not None else {})}
+    return {name: _text(facts.of(subject), subject.ask) for name, subject in wanted.items()}
+
+
+def _text(value: JsonValue | Unknown, ask: Ask) -> str:
+    match value:
+        case Unknown() | None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case list():
+            text = ", ".join(_text(item, ask) for item in value)
+        case dict():
+            text = next((str(value[key]) for key in ("name", "label", "value") if key in value), "")
+        case _:
+            text = str(value)
+    return text[:_LONGEST_ATTRIBUTE]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from pydantic import ValidationError
-
-from services.routing.decider import Decider
-from shared.contracts.routing import DecideRoute, RouteDecision
+from services.routing.questions import Decides, query_of
+from shared.contracts.routing import RouteDecision
 from shared.errors import Forbidden
-from shared.ids import call_id
 from shared.net.guard import contains
+from shared.pbx.asking import digits_of, menu_of, variables_of
 from shared.pbx.asterisk.fastagi import AgiAnswer, AgiQuestion
+from shared.pbx.port import RouteQuestion
 from shared.site.book import SiteBook
 from shared.site.pbx import AsteriskPbx
 
@@ -24,31 +23,28 @@ _LONGEST_VALUE = 200
 class FastAgiFace:
     """
     ``route/TENANT/PBX`` names who asks; plain ``route`` will do where one PBX alone asks from
-    that address. Arguments: the DID (else the dialled extension), digits the caller entered,
-    which are kept with the decision and read by no rule.
+    that address. Arguments, by their places:
+
+    1. the DID, else the dialled extension;
+    2. digits that the caller entered; ``-``: he was asked for some, and entered none;
+    3. the menu that asks.
     """
 
-    decider: Decider
+    decider: Decides
     site: SiteBook
 
     def may_ask(self, peer: str) -> bool:
         return any(contains(pbx.askers, peer) for _, pbx in self.site.asterisks())
 
     async def decide(self, question: AgiQuestion) -> AgiAnswer:
-        """Raises: Forbidden for a PBX that may not ask from there."""
+        """
+        Raises: Forbidden for a PBX that may not ask from there, ContractError for digits or a
+        menu that are none. Then no variable is set, and the dialplan goes on by itself.
+        """
         tenant, pbx = self._asker(question)
-        arguments = question.arguments
-        try:
-            asked = DecideRoute(
-                pbx=pbx.name,
-                call_id=call_id(tenant, pbx.name, question.linkedid),
-                did=arguments[0] if arguments and arguments[0] else question.did,
-                caller=question.caller,
-                dtmf=arguments[1] if len(arguments) > 1 else "",
-            )
-        except ValidationError:
-            raise Forbidden("the digits of the second argument are none") from None
-        return variables(await self.decider.decide(tenant, asked, face="fastagi"))
+        asked = query_of(_read(question), tenant=tenant, pbx=pbx.name)
+        decision = await self.decider.decide(tenant, asked, face="fastagi")
+        return variables(decision, again=bool(asked.ivr or asked.dtmf or asked.collected))
 
     def _asker(self, question: AgiQuestion) -> tuple[str, AsteriskPbx]:
         script = question.script.partition("?")[0].strip("/").split("/")
@@ -66,19 +62,27 @@ class FastAgiFace:
         return found[0]
 
 
-def variables(decision: RouteDecision) -> dict[str, str]:
+def _read(question: AgiQuestion) -> RouteQuestion:
+    did, digits, menu = (*question.arguments, "", "", "")[:3]
+    dtmf, collected = digits_of(digits)
+    return RouteQuestion(
+        did=did or question.did,
+        caller=question.caller,
+        dtmf=dtmf,
+        call=question.linkedid or None,
+        ivr=menu_of(menu),
+        collected=collected,
+    )
+
+
+def variables(decision: RouteDecision, *, again: bool) -> dict[str, str]:
     """
-    CRM_DEST ``kind:target`` (empty: no rule, the dialplan goes on), CRM_REASON, CRM_RULE,
-    CRM_URL of the contact's page, and CRM_NAME where the rule says `caller_name`.
+    As ``variables_of`` has them, without control characters, none over 200 characters. What is
+    empty is left out (each variable is a turn of its own), but for who asks *again*: an earlier
+    answer to the channel must not show through.
     """
-    contact = decision.contact
-    found = {
-        "CRM_DEST": str(decision.destination) if decision.destination else "",
-        "CRM_REASON": decision.reason.value,
-        "CRM_RULE": decision.rule or "",
+    return {
+        name: _UNSAFE.sub(" ", value)[:_LONGEST_VALUE]
+        for name, value in variables_of(decision).items()
+        if value or again or name == "CRM_DEST"
     }
-    if contact is not None:
-        found["CRM_URL"] = contact.page_url or ""
-        if contact.display_name != contact.contact_id:
-            found["CRM_NAME"] = contact.display_name
-    return {name: _UNSAFE.sub(" ", value)[:_LONGEST_VALUE] for name, value in found.items()}

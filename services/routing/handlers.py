@@ -1,11 +1,17 @@
-"""Questions over the bus in, decisions out."""
+"""Questions over the bus in, decisions out; and what decisions have to know of calls and agents."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from services.routing.decider import Decider
+from services.routing.prefetch import Prefetch
+from services.routing.staff import HEARD, Staff
+from services.routing.staff_store import StaffBook
 from shared.bus.router import Router
+from shared.contracts.agents import AgentStatusChanged
+from shared.contracts.calls import CallStarted
 from shared.contracts.contacts import ContactChanged
 from shared.contracts.envelope import Message
 from shared.contracts.routing import DecideRoute, RouteDecision
@@ -19,6 +25,9 @@ class Deps:
     decider: Decider
     finder: Finder
     site: SiteBook
+    prefetch: Prefetch
+    staff: Staff
+    staff_book: StaffBook
 
 
 router: Router[Deps] = Router("routing")
@@ -39,3 +48,21 @@ async def forget_contact_here(deps: Deps, message: Message[ContactChanged]) -> N
         numbers=keys_of(change.numbers, site),
         contact_id=change.contact_id,
     )
+
+
+@router.on(CallStarted)
+async def prefetch_caller(deps: Deps, message: Message[CallStarted]) -> None:
+    """By one replica: the others find it in the store."""
+    await deps.prefetch.at_first_ring(message)
+
+
+@router.on_each(*HEARD, live=True)
+async def hear_of_staff(deps: Deps, message: Message[Any]) -> None:
+    """By every replica: who is on a call, and who is away."""
+    deps.staff.hear(message)
+
+
+@router.on(AgentStatusChanged)
+async def keep_status(deps: Deps, message: Message[AgentStatusChanged]) -> None:
+    """By one, for those that begin later."""
+    await deps.staff_book.keep(message)

@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import structlog
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import BaseModel, JsonValue
 
-from services.routing.decider import Decider
+from services.routing.questions import Decides, query_of
 from shared.clock import Clock
-from shared.contracts.routing import DecideRoute
 from shared.crm.finder import Finder
 from shared.crm.port import Priority
-from shared.errors import ContractError, MeshError, NotFound
+from shared.errors import MeshError, NotFound
 from shared.http.auth import Caller, Scope
 from shared.http.routes import FromKey, FromPath, FromRequest, RawAnswer, RawRequest, Routes
-from shared.ids import Name, call_id
+from shared.ids import Name
 from shared.pbx.pbxware.custom_crm import CustomCrmQuestion, parse_question, render_value
 from shared.pbx.port import RouteReply
 from shared.phone import parse
@@ -30,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class FaceDeps:
-    decider: Decider
+    decider: Decides
     finder: Finder
     site: SiteBook
     adapters: Adapters
@@ -57,7 +56,8 @@ async def ask_route_by_url(deps: FaceDeps, asked: AskFace) -> RawAnswer:
     """Where shall this call go, asked and answered in the PBX's own form?
 
     UIS: interactive call processing. FreeSWITCH: mod_xml_curl, httapi. Yeastar: HTTP Request.
-    Where no rule is set, and on any failure, the answer lets the PBX go on by itself.
+    Where no rule is set, and on any failure, the answer lets the PBX go on by itself. Digits, the
+    menu that asks and a rule's greeting go along as far as the PBX has words for them.
     """
     return await _routed(deps, asked)
 
@@ -111,17 +111,7 @@ async def _routed(deps: FaceDeps, asked: AskFace) -> RawAnswer:
         raise NotFound(f"A {pbx.kind} asks at /v1/route, or by FastAGI.")
     check_sender(pbx, asked.request.peer)
     hook = hook_of(asked.request, received_at=deps.clock.now())
-    question = face.question(hook)
-    try:
-        query = DecideRoute(
-            pbx=pbx.name,
-            call_id=call_id(tenant, pbx.name, question.call) if question.call else None,
-            did=question.did,
-            caller=question.caller,
-            dtmf=question.dtmf,
-        )
-    except ValidationError:
-        raise ContractError("the entered digits are none: 0-9, *, #, A-D") from None
+    query = query_of(face.question(hook), tenant=tenant, pbx=pbx.name)
     decision = await deps.decider.decide(tenant, query, face=pbx.kind)
     return _answer(face.reply(decision, hook))
 

@@ -10,7 +10,6 @@ import pytest
 from services.journal import handlers as journal
 from services.journal.store import CALLS, ENTRIES, CallLog, EntryBook
 from services.routing import handlers as routing
-from services.routing.decider import Decider
 from services.routing.store import DECISIONS, DecisionLog
 from shared.bus.embedded import EmbeddedBus
 from shared.bus.port import Subscription
@@ -25,6 +24,7 @@ from shared.sqlite import SqliteFile
 from shared.storage.sqlite import SqliteStore
 from shared.testing.waiting import eventually
 from tests.contract.lookup_kit import JANE, SOON, Desk, a_card, about
+from tests.contract.routing_kit import routing_deps
 
 DAY = timedelta(days=1)
 
@@ -63,10 +63,16 @@ def subscriptions(
             )
         )
     decisions = DecisionLog(store.collection(DECISIONS), clock, keep=DAY)
-    decider = Decider(
-        finder=finder, site=site, decisions=decisions, publisher=publisher, metrics=Metrics()
+    return routing.router.bind(
+        routing_deps(
+            store,
+            clock,
+            connections=desk.connections(),
+            finder=finder,
+            decisions=decisions,
+            publisher=publisher,
+        )
     )
-    return routing.router.bind(routing.Deps(decider, finder, site))
 
 
 @pytest.mark.parametrize("service", ["journal", "routing"])

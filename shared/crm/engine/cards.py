@@ -14,7 +14,7 @@ from shared.crm.form.contacts import ContactType
 from shared.crm.form.manifest import Manifest
 from shared.crm.language.contexts import url_only_http
 from shared.crm.language.functions import plain_text
-from shared.crm.language.paths import of_record
+from shared.crm.language.paths import is_there, of_record
 from shared.crm.language.text import compile_text
 from shared.crm.language.url import compile_url
 from shared.errors import ContractError
@@ -75,7 +75,7 @@ class CardMaker:
             )[:_MOST_PHONES],
             fields={
                 **custom,
-                **{name: self._named(record, name, contact, variables) for name in fields},
+                **self._fields(record, fields, contact, variables),
             },
         )
         own = self._text(self._at(record, contact.map.page, variables, wrap=False))
@@ -103,6 +103,21 @@ class CardMaker:
             return url_only_http(str(URL(whole, encoded=True)))
         except (ContractError, ValueError):
             return None
+
+    def _fields(
+        self,
+        record: Any,
+        names: Sequence[str],
+        contact: ContactType,
+        variables: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """None for what is empty; what the record does not have at all is left out."""
+        found = {name: self._named(record, name, contact, variables) for name in names}
+        return {
+            name: value
+            for name, value in found.items()
+            if value is not None or is_there(record, self._wrapped(name))
+        }
 
     def _named(
         self, record: Any, name: str, contact: ContactType, variables: Mapping[str, Any]

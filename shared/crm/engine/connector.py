@@ -14,8 +14,8 @@ from shared.crm.engine.asking import CrmRequests
 from shared.crm.engine.cards import CardMaker, card_variables
 from shared.crm.engine.changes import Change, HookReading, HookRequest, changes_of, read, verify
 from shared.crm.engine.journaling import Journaling, id_of_new
-from shared.crm.engine.managers import free_manager, is_extension
 from shared.crm.engine.pages import records_of
+from shared.crm.engine.responsible import free_manager, is_extension
 from shared.crm.engine.searching import Searcher
 from shared.crm.form.changes import Hook
 from shared.crm.form.contacts import Users

@@ -19,7 +19,6 @@ from shared.crm.form.contacts import (
     check_formats,
 )
 from shared.crm.form.journal import JOURNAL_VARIABLES, Journal
-from shared.crm.form.managers import MANAGER_VARIABLES, ManagerRequest
 from shared.crm.form.requests import (
     PAGE_VARIABLES,
     HeaderName,
@@ -30,6 +29,7 @@ from shared.crm.form.requests import (
     Text,
     texts_in,
 )
+from shared.crm.form.responsible import MANAGER_VARIABLES, ManagerRequest
 from shared.crm.language.text import compile_text
 from shared.errors import ContractError
 from shared.ids import Name

@@ -20,11 +20,10 @@ from shared.net.client import HttpClient
 from shared.net.guard import AddressGuard
 from shared.observe.metrics import Metrics
 from shared.secrets import SecretBox, new_key
-from shared.site.book import SiteBook
-from shared.site.documents import SITES
 from shared.sqlite import SqliteFile
 from shared.storage.port import Collection
 from shared.storage.sqlite import SqliteStore
+from tests.contract.routing_kit import routing_deps
 
 ASKED = DecideRoute(pbx="main", call_id="c1", did="442079460000", caller="447700900123")
 
@@ -79,10 +78,11 @@ def a_decider(
         clock=clock,
         metrics=Metrics(),
     )
-    return Decider(
+    return routing_deps(
+        store,
+        clock,
+        connections=connections,
         finder=Finder(connections, store, clock=clock, metrics=Metrics()),
-        site=SiteBook(store.collection(SITES), clock, poll=timedelta(seconds=1)),
         decisions=DecisionLog(decisions, clock, keep=timedelta(days=1)),
         publisher=ServicePublisher(bus, service="routing", clock=clock),
-        metrics=Metrics(),
-    )
+    ).decider

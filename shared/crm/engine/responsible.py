@@ -8,7 +8,7 @@ from typing import Any
 
 from shared.crm.engine.asking import CrmRequests, Reply
 from shared.crm.engine.pages import refuse_without_list
-from shared.crm.form.managers import ManagerRequest
+from shared.crm.form.responsible import ManagerRequest
 from shared.crm.language.functions import plain_text
 from shared.crm.port import FreeManager, Priority
 from shared.errors import Unavailable

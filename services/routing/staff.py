@@ -1,0 +1,122 @@
+"""
+What agents are doing, as one process knows it: their status, and whether they are on a call.
+
+Statuses are kept in the store (:mod:`services.routing.staff_store`). Conversations are not: they
+are the journal's, which is asked at the start and now and then for what did not reach us
+(:mod:`services.routing.staff_check`). Until it has answered, somebody who was on a call before
+this process began passes for free; then the PBX finds the phone busy.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from datetime import datetime, timedelta
+from typing import Any
+
+from services.routing.on_call import OnCall
+from shared.clock import Clock
+from shared.contracts.agents import AgentStatus, AgentStatusChanged
+from shared.contracts.calls import (
+    CallAnswered,
+    CallEnded,
+    CallRecord,
+    CallStarted,
+    CallTransferred,
+    LegEnded,
+    PbxResynced,
+)
+from shared.contracts.envelope import Event, Message
+from shared.moments import to_instant
+
+#: Whose statuses are held, of one tenant.
+MOST_AGENTS = 20_000
+#: What every replica has to hear, live.
+HEARD: tuple[type[Event], ...] = (
+    AgentStatusChanged,
+    CallStarted,
+    CallAnswered,
+    CallTransferred,
+    LegEnded,
+    CallEnded,
+    PbxResynced,
+)
+
+
+class Staff:
+    """
+    Reads never wait. An agent is an extension of the tenant, whichever of its PBXs tells: of
+    several words on one agent the last holds.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._statuses: defaultdict[str, OrderedDict[str, tuple[AgentStatus, datetime]]]
+        self._statuses = defaultdict(OrderedDict)
+        self._calls: dict[str, OnCall] = {}
+
+    def status(self, tenant: str, extension: str) -> AgentStatus | None:
+        """None: nobody has told."""
+        known = self._statuses.get(tenant)
+        told = known.get(extension) if known is not None else None
+        return told[0] if told else None
+
+    def on_call(self, tenant: str, extension: str) -> bool:
+        """From the answer (of who calls: from the beginning) to the end, or to 4 hours."""
+        calls = self._calls.get(tenant)
+        return calls is not None and calls.has(extension, self._clock.now())
+
+    def seen(self, tenant: str, extension: str) -> str | None:
+        """The word for rules: ``busy`` while on a call, else the status; None: nobody has told."""
+        if self.on_call(tenant, extension):
+            return AgentStatus.BUSY.value
+        status = self.status(tenant, extension)
+        return status.value if status else None
+
+    def is_free(self, tenant: str, extension: str) -> bool:
+        """Not on a call, and nobody has told of anything but ``free``."""
+        return self.seen(tenant, extension) in {AgentStatus.FREE.value, None}
+
+    # -- what is told ------------------------------------------------------------------------
+
+    def hear(self, message: Message[Any]) -> None:
+        body, at, now = message.body, message.occurred_at, self._clock.now()
+        if isinstance(body, AgentStatusChanged):
+            self.told(message.tenant, body.extension, body.status, told_at(at, now))
+        else:
+            self._of(message.tenant).hear(body, at, now)
+
+    def told(self, tenant: str, extension: str, status: AgentStatus, at: datetime) -> None:
+        """An older word does not win."""
+        statuses = self._statuses[tenant]
+        known = statuses.get(extension)
+        if known is None or known[1] <= at:
+            statuses[extension] = status, at
+            statuses.move_to_end(extension)
+        while len(statuses) > MOST_AGENTS:
+            statuses.popitem(last=False)
+
+    # -- what the journal knows --------------------------------------------------------------
+
+    def learn(self, tenant: str, record: CallRecord) -> None:
+        self._of(tenant).learn(record, self._clock.now())
+
+    def unchecked(self, *, since: timedelta) -> list[tuple[str, str]]:
+        """Tenant and id of calls that keep somebody busy, and were quiet for *since*."""
+        before = self._clock.now() - since
+        return [
+            (tenant, key)
+            for tenant, calls in self._calls.items()
+            for key in calls.unchecked(before)
+        ]
+
+    def checked(self, tenant: str, call_id: str) -> None:
+        """The journal does not know it either."""
+        self._of(tenant).checked(call_id, self._clock.now())
+
+    def _of(self, tenant: str) -> OnCall:
+        return self._calls.setdefault(tenant, OnCall(tenant))
+
+
+def told_at(at: datetime, now: datetime) -> datetime:
+    """A PBX whose clock was ahead for a while must not have the last word until then."""
+    return to_instant(min(at, now))
