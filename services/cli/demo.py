@@ -42,7 +42,6 @@ from shared.sandbox.demo import close_round, mesh_api, open_round, play_round
 from shared.sandbox.pbx import SandboxPbx
 from shared.sandbox.site import PBX, TENANT, site_file
 from shared.site.apply import carry_out, plan
-from shared.site.documents import SITES
 from shared.site.file import Surroundings, read_site_file
 from shared.site.parts import Sealing
 
@@ -120,11 +119,8 @@ async def prepare(platform: Platform, text: str) -> SecretStr:
     sealing = Sealing(platform.secrets, {}, Path())
     around = Surroundings(platform.templates, platform.http.may_be_plain)
     sites = read_site_file(text, source="demo", sealing=sealing, around=around)
-    stored = platform.store.collection(SITES)
-    wanted = await plan(
-        sites, stored, secrets=platform.secrets, clock=platform.clock, by="demo", prune=True
-    )
-    await carry_out(wanted, stored, clock=platform.clock)
+    desk = platform.rule_desk()
+    await carry_out(await plan(sites, desk, by="demo", prune=True), desk)
     return await fresh_key(platform.keys)
 
 

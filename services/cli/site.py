@@ -18,9 +18,9 @@ from shared.http.auth import Scope
 from shared.moments import to_duration
 from shared.secrets import new_key as make_key
 from shared.site.apply import carry_out, plan
-from shared.site.documents import SITES
-from shared.site.file import Surroundings, read_site_file
+from shared.site.file import read_site_file
 from shared.site.parts import Sealing
+from shared.site.templated import Surroundings
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +40,7 @@ def apply(
         bool, typer.Option(help="Also remove what the store has and the file has not.")
     ] = False,
 ) -> None:
-    """Make the mesh say what SITE.YAML says: tenants, connections, agents, rules.
+    """Make the mesh say what SITE.YAML says: tenants, connections, agents, hours, rules.
 
     Running services notice within a second. Applying the same file again changes nothing.
     """
@@ -56,26 +56,19 @@ async def _apply(file: Path, text: str, *, dry_run: bool, prune: bool) -> None:
         sealing = Sealing(platform.secrets, os.environ, file.parent)  # noqa: TID251  {env: NAME} in the file
         around = Surroundings(platform.templates, platform.http.may_be_plain)
         sites = read_site_file(text, source=str(file), sealing=sealing, around=around)
-        stored = platform.store.collection(SITES)
-        wanted = await plan(
-            sites,
-            stored,
-            secrets=platform.secrets,
-            clock=platform.clock,
-            by=f"apply {file.name}",
-            prune=prune,
-        )
+        desk = platform.rule_desk()
+        wanted = await plan(sites, desk, by=f"apply {file.name}", prune=prune)
         for change in wanted.changes:
             out.print(str(change), markup=False)
         if any(change.sign == "=" for change in wanted.changes):
             out.print("(= is not in the file and stays; --prune removes it)", markup=False)
-        if not wanted.documents:
+        if not wanted.tenants:
             out.print("nothing to change")
         elif dry_run:
             out.print("dry run: nothing was changed")
         else:
-            await carry_out(wanted, stored, clock=platform.clock)
-            out.print(f"applied to {len(wanted.documents)} tenant(s)")
+            await carry_out(wanted, desk)
+            out.print(f"applied to {len(wanted.tenants)} tenant(s)")
 
 
 def new_key() -> None:

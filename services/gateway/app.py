@@ -16,7 +16,6 @@ from shared.contracts.dialing import DialNumber
 from shared.contracts.hooks import CrmHookReceived, HookReceived
 from shared.http.server import Mounted
 from shared.runtime.service import Entry, Platform, Service
-from shared.site.documents import SITES
 
 NAME = "gateway"
 
@@ -37,7 +36,7 @@ async def build(platform: Platform) -> AsyncIterator[Service]:
         site=platform.site,
         connections=connections,
         adapters=platform.pbx_adapters(),
-        sites=platform.store.collection(SITES),
+        rules=platform.rule_desk(),
         secrets=platform.secrets,
         clock=platform.clock,
         metrics=platform.metrics,

@@ -16,9 +16,8 @@ from shared.runtime.outbox import SpoolingPublisher
 from shared.secrets import SecretBox
 from shared.site.adapters import Adapters
 from shared.site.book import SiteBook
-from shared.site.documents import SiteDocument
 from shared.site.models import CrmConnection, Site
-from shared.storage.port import Collection
+from shared.site.ruleedit import RuleDesk
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,7 @@ class HttpDeps:
     screens: Screens
     audit: AuditLog
     site: SiteBook
-    sites: Collection[SiteDocument]
+    rules: RuleDesk
     secrets: SecretBox
     connections: CrmConnections
     adapters: Adapters

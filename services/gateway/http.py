@@ -6,7 +6,17 @@ from collections.abc import AsyncIterator
 
 from pydantic import BaseModel
 
-from services.gateway import agents, calls, consent, contacts, crm_hooks, dialing, pbx_hooks, pbxs
+from services.gateway import (
+    agents,
+    calls,
+    consent,
+    contacts,
+    crm_hooks,
+    dialing,
+    pbx_hooks,
+    pbxs,
+    rules,
+)
 from services.gateway.deps import HttpDeps
 from services.gateway.domain import AgentEvent
 from shared.http.auth import Caller, Scope
@@ -16,7 +26,7 @@ from shared.ids import Extension
 __all__ = ["HttpDeps", "routes"]
 
 routes: Routes[HttpDeps] = Routes(tag="mesh")
-for _part in (pbx_hooks, pbxs, crm_hooks, dialing, agents, calls, contacts, consent):
+for _part in (pbx_hooks, pbxs, rules, crm_hooks, dialing, agents, calls, contacts, consent):
     routes.operations += _part.routes.operations
 
 

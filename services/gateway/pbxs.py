@@ -14,14 +14,12 @@ from shared.http.auth import Caller, Scope
 from shared.http.routes import FromBody, FromKey, FromPath, Routes
 from shared.ids import Name
 from shared.observe.logging import mask_text
-from shared.secrets import PREFIX
 from shared.site.editing import edit_site
+from shared.site.masked import KEPT, is_sealed
 from shared.site.models import Site
 from shared.site.parts import Typed
 from shared.site.pbx import Pbx
 
-#: In place of a secret that is set; sent back, it means that it stays.
-KEPT = "********"
 #: Where a stored secret goes: who may not read it must not have it sent to a host of his.
 _LEADS_TO = ("host", "url", "call_api", "data_api")
 _PBX: TypeAdapter[Pbx] = TypeAdapter(Pbx)
@@ -152,7 +150,7 @@ async def _edit(deps: HttpDeps, caller: Caller, action: str, pbx: str, edit: Any
         tenant=caller.tenant, key_name=caller.key_name, action=action, subject=f"pbx {pbx}"
     )
     by = f"key {caller.key_name}"
-    await edit_site(deps.sites, caller.tenant, edit, clock=deps.clock, by=by)
+    await edit_site(deps.rules, caller.tenant, edit, by=by)
     await deps.site.refresh()
 
 
@@ -187,8 +185,7 @@ def _shown(pbx: Pbx, links: tuple[LinkRecord, ...]) -> PbxConnection:
 
 def _secrets(pbx: Pbx) -> dict[str, str]:
     """Fields that hold sealed text."""
-    fields = pbx.model_dump()
-    return {k: v for k, v in fields.items() if isinstance(v, str) and v.startswith(PREFIX)}
+    return {k: v for k, v in pbx.model_dump().items() if is_sealed(v)}
 
 
 async def _links(deps: HttpDeps, tenant: str, pbx: str | None) -> tuple[LinkRecord, ...]:

@@ -51,6 +51,7 @@ async def build(platform: Platform) -> AsyncIterator[Service]:
             clock=clock,
         ),
         site=platform.site,
+        rules=platform.rules,
         publisher=platform.publisher(NAME),
         clock=clock,
         search_within=settings.search_within,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pydantic import BaseModel
 
 from shared.contracts.calls import CallStarted, Direction
@@ -68,7 +70,7 @@ def becomes_contact(facts: CallFacts, create: ContactCreation) -> bool:
     return facts.answered or (facts.ended and not create.answered_only)
 
 
-def is_outside(number: str, site: Site) -> bool:
+def is_outside(number: str, site: Site, dids: Iterable[str]) -> bool:
     """
     Whether somebody outside has this number: it is a valid one (what is none may be internal),
     and neither an agent's phone nor a DID of ours, which come back by trunks and forwardings.
@@ -76,7 +78,7 @@ def is_outside(number: str, site: Site) -> bool:
     found = parse(number, site.region)
     if found.e164 is None:
         return False
-    ours = [*(agent.extension for agent in site.agents), *(d for r in site.rules for d in r.dids)]
+    ours = [*(agent.extension for agent in site.agents), *dids]
     return not any(
         same_number(number, one, site.region) or parse(one, site.region).digits == found.digits
         for one in ours

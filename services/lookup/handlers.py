@@ -47,6 +47,7 @@ from shared.phone import parse
 from shared.site.accounts import account_of, keys_of, question_about, seats_of
 from shared.site.book import SiteBook
 from shared.site.models import CrmConnection, Site
+from shared.site.rulebook import RuleBook
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +62,7 @@ class Deps:
     callers: CallerBook
     maker: ContactMaker
     site: SiteBook
+    rules: RuleBook
     publisher: Publisher
     clock: Clock
     search_within: timedelta
@@ -85,7 +87,7 @@ async def resolve_caller(deps: Deps, message: Message[CallStarted]) -> None:
         return
     unknown = ContactUnknown(call_id=call.call_id, number=number)
     await deps.publisher.publish(unknown, cause=message)
-    if is_outside(number, site):
+    if is_outside(number, site, deps.rules.dids(message.tenant)):
         await _learn(deps, message, site, facts_of(call, number))
 
 
@@ -167,7 +169,7 @@ async def create_contact(deps: Deps, message: Message[CreateContact]) -> None:
             "contact_not_created", connection=wanted.connection, reason="it is switched off"
         )
         return
-    if not is_outside(wanted.number, site):
+    if not is_outside(wanted.number, site, deps.rules.dids(message.tenant)):
         log.warning("contact_not_created", connection=crm.name, reason="not an outside number")
         return
     made = await deps.maker.make(site, crm, crm.create, wanted)
@@ -313,7 +315,7 @@ def _site(deps: Deps, tenant: str) -> Site | None:
     None for a tenant that has no site. Raises: Unavailable while nobody can know that, because
     the store has been away since the start.
     """
-    if not deps.site.loaded:
+    if not deps.site.loaded or not deps.rules.loaded:
         raise Unavailable("the site is not loaded yet")
     return deps.site.site(tenant)
 

@@ -160,7 +160,8 @@ class _Readiness:
             "store": self._platform.store.ready,
         }
         checks |= {service.name: service.ready for service in self._state.services if service.ready}
-        found = {"started": self.open, "site": self._platform.site.loaded}
+        site = self._platform.site.loaded and self._platform.rules.loaded
+        found = {"started": self.open, "site": site}
         for name, check in checks.items():
             try:
                 found[name] = await check()
@@ -175,6 +176,7 @@ async def _load_site(platform: Platform) -> None:
         if not await platform.store.ready():
             raise Unavailable("the store does not answer")
         await platform.site.refresh()
+        await platform.rules.refresh()
     except BadSetting:
         raise
     except MeshError as error:
@@ -196,7 +198,10 @@ def _tasks(state: Running, platform: Platform) -> list[asyncio.Task[None]]:
             state.failed = error
             state.stop.set()
 
-    works: list[tuple[str, Callable[[], Awaitable[None]]]] = [("site", platform.site.watch)]
+    works: list[tuple[str, Callable[[], Awaitable[None]]]] = [
+        ("site", platform.site.watch),
+        ("rules", platform.rules.watch),
+    ]
     works += [(service.name, task) for service in state.services for task in service.tasks]
     return [asyncio.create_task(watched(name, work), name=name) for name, work in works]
 

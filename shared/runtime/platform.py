@@ -22,6 +22,7 @@ from shared.errors import BadSetting
 from shared.http.auth import API_KEYS, KeyBook
 from shared.net.client import HttpClient
 from shared.net.guard import AddressGuard, hosts, networks
+from shared.net.trust import trusting
 from shared.observe.metrics import Metrics
 from shared.runtime.service import Platform
 from shared.runtime.settings import (
@@ -34,7 +35,8 @@ from shared.runtime.settings import (
 )
 from shared.secrets import SecretBox, key_kept_in
 from shared.site.book import SiteBook
-from shared.site.documents import SITES
+from shared.site.documents import RULES, SITES
+from shared.site.rulebook import RuleBook
 from shared.sqlite import SqliteFile
 from shared.storage.mongo import MongoStore
 from shared.storage.port import DocumentStore
@@ -100,8 +102,11 @@ async def open_platform(
             clock=clock,
             metrics=metrics,
             secrets=secrets,
-            http=await stack.enter_async_context(HttpClient(guard)),
+            http=await stack.enter_async_context(
+                HttpClient(guard, trust=trusting(choice.net.ca_file))
+            ),
             site=SiteBook(store.collection(SITES), clock, poll=choice.mesh.settings_poll),
+            rules=RuleBook(store.collection(RULES), clock, poll=choice.mesh.settings_poll),
             keys=KeyBook(store.collection(API_KEYS), clock),
             templates=Templates(choice.mesh.templates_dir),
         )

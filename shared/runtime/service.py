@@ -25,6 +25,9 @@ from shared.runtime.settings import Settings
 from shared.secrets import SecretBox
 from shared.site.adapters import Adapters
 from shared.site.book import SiteBook
+from shared.site.documents import Stored
+from shared.site.rulebook import RuleBook
+from shared.site.ruleedit import RuleDesk
 from shared.storage.port import DocumentStore
 
 
@@ -39,6 +42,7 @@ class Platform:
     secrets: SecretBox
     http: HttpClient
     site: SiteBook
+    rules: RuleBook
     keys: KeyBook
     templates: Templates
 
@@ -69,6 +73,15 @@ class Platform:
     def pbx_adapters(self) -> Adapters:
         return Adapters(
             secrets=self.secrets, http=self.http, clock=self.clock, metrics=self.metrics
+        )
+
+    def rule_desk(self) -> RuleDesk:
+        return RuleDesk(
+            Stored.in_store(self.store),
+            self.rules,
+            secrets=self.secrets,
+            clock=self.clock,
+            templates=self.templates,
         )
 
     def finder(self, connections: CrmConnections) -> Finder:

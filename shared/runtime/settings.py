@@ -179,6 +179,11 @@ class NetSettings(Settings):
         "comma-separated: `crm.lan`. Addresses that `CALLMESH_NET_ALLOW` lists may be; all else is `https://`, unless "
         "a template is made for systems of one's own.",
     )
+    ca_file: Path | None = Field(
+        default=None,
+        description="File (PEM) of further authorities that vouch for servers of `https://` and "
+        "`wss://` URLs, beside the public ones: a company's own. Read at the start.",
+    )
 
 
 class OtelSettings(Settings):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -10,15 +11,20 @@ from typing import Any
 from pydantic import BaseModel
 
 from shared.clock import Clock
-from shared.errors import BadSetting, NotFound
+from shared.errors import BadSetting, Conflict, ContractError, NotFound
 from shared.moments import to_instant
-from shared.secrets import PREFIX, SecretBox
-from shared.site.documents import SiteDocument
+from shared.secrets import SecretBox
+from shared.site.documents import RuleDocument, SiteDocument
+from shared.site.file import WholeSite
 from shared.site.models import Site
+from shared.site.ruleedit import RuleDesk, RuleWrite
+from shared.site.rules.checks import Fault, in_words, rule_faults
+from shared.site.rules.rule import RoutingRule, Row
+from shared.site.seals import with_old_seals
 from shared.storage.port import Collection, Find
 
 #: The lists of a site, and by which field their items are known.
-_LISTS = {"pbx": "name", "crm": "name", "agents": "extension", "rules": "name"}
+_LISTS = {"pbx": "name", "crm": "name", "agents": "extension", "hours": "name"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,63 +43,93 @@ class Change:
 class Plan:
     changes: Sequence[Change]
     documents: Sequence[SiteDocument]
+    #: Tenants whose document is new.
     new: frozenset[str]
+    rules: Sequence[RuleWrite]
+    #: Of the last change of a rule that was seen.
+    serial: int
+
+    @property
+    def tenants(self) -> frozenset[str]:
+        """Those that are changed."""
+        return frozenset(
+            [document.key for document in self.documents] + [r.new.tenant for r in self.rules]
+        )
 
 
-async def plan(
-    sites: Sequence[Site],
-    stored: Collection[SiteDocument],
-    *,
-    secrets: SecretBox,
-    clock: Clock,
-    by: str,
-    prune: bool,
-) -> Plan:
+async def plan(sites: Sequence[WholeSite], desk: RuleDesk, *, by: str, prune: bool) -> Plan:
     """
     What *sites* would change. Items that a file does not have stay, unless *prune*.
 
-    Raises: BadSetting when a stored secret cannot be opened.
+    Raises: BadSetting when a stored secret cannot be opened, and for what would not fit together
+    with what stays; ContractError for a rule too large.
     """
+    await desk.book.refresh()
+    serial, book = desk.book.serial, desk.book.current
     changes: list[Change] = []
     documents: list[SiteDocument] = []
+    rules: list[RuleWrite] = []
     new: set[str] = set()
     for site in sites:
-        old = await _stored(stored, site.tenant)
-        merged, found = _merged(site, old.site if old else None, secrets, prune=prune)
-        changes += found
+        old = await _stored(desk.stored.sites, site.tenant)
+        merged, found = _merged(site.stored, old.site if old else None, desk.secrets, prune=prune)
+        if old is None:
+            new.add(site.tenant)
         if any(change.sign != "=" for change in found):
-            if faults := merged.faults():
-                raise BadSetting(
-                    f"tenant {site.tenant}, with what stays of it: "
-                    f"{'; '.join(what for _, what in faults)}; --prune removes what stays"
-                )
-            if old is None:
-                new.add(site.tenant)
             documents.append(
                 SiteDocument(
                     key=site.tenant,
                     tenant=site.tenant,
                     version=old.version if old else 0,
                     site=merged,
-                    changed_at=clock.now(),
+                    changed_at=desk.clock.now(),
                     changed_by=by,
                 )
             )
-    return Plan(changes, documents, frozenset(new))
+        before = book.get(site.tenant, {})
+        planned = await asyncio.to_thread(_rules, site, before.values(), desk, by=by, prune=prune)
+        if faults := await asyncio.to_thread(_faults, merged, before.values(), planned):
+            raise BadSetting(
+                f"tenant {site.tenant}, with what stays of it: {'; '.join(faults)}; "
+                "--prune removes what stays"
+            )
+        changes += [*found, *planned.changes]
+        rules += planned.writes
+    return Plan(changes, documents, frozenset(new), rules, serial)
 
 
-async def carry_out(wanted: Plan, stored: Collection[SiteDocument], *, clock: Clock) -> None:
-    """Raises: Conflict when somebody else changed a tenant meanwhile; those before it are done."""
+async def carry_out(wanted: Plan, desk: RuleDesk) -> None:
+    """Raises: Conflict when somebody else changed a tenant meanwhile; what was before it is done."""
+    await store_sites(wanted.documents, wanted.new, desk.stored.sites, clock=desk.clock)
+    # What is put comes before what goes, so that no number is without a rule for a moment.
+    for number, write in enumerate(sorted(wanted.rules, key=lambda w: w.new.deleted), start=1):
+        try:
+            await desk.write(write, wanted.serial + number)
+        except (Conflict, NotFound):
+            raise Conflict(
+                f"tenant {write.new.tenant}: somebody else changed a rule meanwhile; apply again"
+            ) from None
+    await desk.book.refresh()
+
+
+async def store_sites(
+    documents: Iterable[SiteDocument],
+    new: frozenset[str],
+    stored: Collection[SiteDocument],
+    *,
+    clock: Clock,
+) -> None:
+    """*new* are keys of those that are not there yet. Raises: Conflict."""
     newest = (await stored.page(Find(order_by="changed_at", descending=True, limit=1))).documents
     last = newest[0].changed_at if newest else None
-    for document in wanted.documents:
+    for document in documents:
         at = to_instant(clock.now())
         if last is not None and at <= last:
             # Readers look for the newest change: each has a moment of its own.
             at = last + timedelta(milliseconds=1)
         last = at
         stamped = document.model_copy(update={"changed_at": at})
-        if document.key in wanted.new:
+        if document.key in new:
             await stored.add(stamped)
         else:
             await stored.replace(stamped)
@@ -125,7 +161,7 @@ def _merged(
         for item in getattr(new, part):
             name = getattr(item, key)
             known = before.pop(name, None)
-            kept = _with_old_seals(item, known, secrets) if known is not None else item
+            kept = with_old_seals(item, known, secrets) if known is not None else item
             items.append(kept)
             if known is None:
                 changes.append(Change("+", new.tenant, f"{part} {name}"))
@@ -140,26 +176,95 @@ def _merged(
     return new.model_copy(update=lists), changes
 
 
-def _with_old_seals(new: Any, old: Any, secrets: SecretBox) -> Any:
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    changes: Sequence[Change]
+    writes: Sequence[RuleWrite]
+    #: What *writes* put, as it is then.
+    put: Sequence[RoutingRule]
+    gone: frozenset[str]
+
+
+def _rules(
+    site: WholeSite, stored: Iterable[RuleDocument], desk: RuleDesk, *, by: str, prune: bool
+) -> _Planned:
+    tenant = site.tenant
+    before = {document.name: document for document in stored}
+    changes: list[Change] = []
+    writes: list[RuleWrite] = []
+    put: list[RoutingRule] = []
+    for rule in site.rules:
+        known = before.pop(rule.name, None)
+        kept = desk.as_kept(rule, known)
+        if kept is None:
+            continue
+        put.append(kept)
+        if known is None:
+            changes.append(Change("+", tenant, f"rules {rule.name}"))
+        else:
+            changes.append(Change("~", tenant, f"rules {rule.name}: {_rule_changes(kept, known)}"))
+        writes.append(
+            RuleWrite.of(
+                kept,
+                known or desk.book.last(tenant, rule.name),
+                tenant=tenant,
+                by=by,
+                what="changed" if known else "created",
+            )
+        )
+    for name, document in before.items():
+        changes.append(Change("-" if prune else "=", tenant, f"rules {name}"))
+        if prune:
+            writes.append(RuleWrite.deletion(document, by=by))
+    return _Planned(changes, writes, put, frozenset(before if prune else ()))
+
+
+def _faults(merged: Site, stored: Iterable[RuleDocument], planned: _Planned) -> list[str]:
     """
-    Sealing the same secret twice gives two texts; where it is the same, the old one stays, unless
-    a key sealed it that is on its way out.
+    What the plan would break. A rule that stays has what it needs: of the rest nothing goes without
+    *prune*, and with it the rules go that the file does not have, which has all that its own need.
     """
-    if isinstance(new, BaseModel) and type(new) is type(old):
-        kept = {
-            name: _with_old_seals(getattr(new, name), getattr(old, name), secrets)
-            for name in type(new).model_fields
-        }
-        return new.model_copy(update=kept)
-    if isinstance(new, dict) and isinstance(old, dict):
-        return {name: _with_old_seals(v, old.get(name), secrets) for name, v in new.items()}
-    if isinstance(new, str) and new.startswith(PREFIX) and isinstance(old, str):
-        same = old.startswith(PREFIX) and secrets.open(new) == secrets.open(old)
-        return old if same and secrets.is_current(old) else new
-    return new
+    staying = [document for document in stored if document.name not in planned.gone]
+    return [
+        *(what for _, what in merged.faults()),
+        *map(_named(planned.put), rule_faults(merged, planned.put, staying)),
+    ]
 
 
 def _differing(new: BaseModel, old: BaseModel) -> list[str]:
     return [
         name for name in type(new).model_fields if getattr(new, name) != getattr(old, name, None)
     ]
+
+
+def _named(rules: Sequence[RoutingRule]) -> Callable[[Fault], str]:
+    """Faults of *rules* in words, with their names."""
+
+    def named(fault: Fault) -> str:
+        (part, *rest), what = fault
+        name = [rules[place].name for place in rest[:1] if isinstance(place, int)]
+        return in_words([((part, *name, *rest[1:]), what)])
+
+    return named
+
+
+def _rule_changes(new: RoutingRule, stored: RuleDocument) -> str:
+    """``default, rows (2 changed, 1 new)``."""
+    try:
+        old = stored.read()
+    except ContractError:
+        return "all"  # by another version of the program
+    return ", ".join(
+        f"rows ({_row_changes(new.rows, old.rows)})" if name == "rows" else name
+        for name in _differing(new, old)
+    )
+
+
+def _row_changes(new: Sequence[Row], old: Sequence[Row]) -> str:
+    """``2 changed, 1 new``: between the first and the last that are another."""
+    shorter = min(len(new), len(old))
+    head = next((n for n in range(shorter) if new[n] != old[n]), shorter)
+    tail = next((n for n in range(shorter - head) if new[-1 - n] != old[-1 - n]), shorter - head)
+    left = shorter - head - tail
+    counts = {"changed": left, "new": len(new) - shorter, "gone": len(old) - shorter}
+    return ", ".join(f"{count} {word}" for word, count in counts.items() if count)

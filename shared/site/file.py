@@ -2,36 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from shared.crm.registry import Templates, check_credentials, parameters_of
-from shared.errors import BadSetting, NotFound
+from shared.errors import BadSetting
 from shared.faults import faults_by_path
-from shared.site.models import CrmConnection, Site
+from shared.site.models import Site
 from shared.site.parts import Part, PartPath, Sealing
+from shared.site.rules.checks import lonely, outline_of, rule_faults
+from shared.site.rules.misread import as_meant
+from shared.site.rules.rule import RoutingRule
+from shared.site.templated import Surroundings, connection_faults, rule_words_faults
 from shared.yamltext import YamlText, read_yaml
+
+__all__ = ["SiteFile", "Surroundings", "WholeSite", "read_site_file"]
+
+
+class WholeSite(Site):
+    """Everything of one tenant, its routing rules too: as a file says it, and nobody stores it."""
+
+    rules: tuple[RoutingRule, ...] = ()
+
+    @property
+    def stored(self) -> Site:
+        """Without the rules."""
+        parts = {name: getattr(self, name) for name in Site.model_fields}
+        return Site.model_construct(_fields_set=self.model_fields_set - {"rules"}, **parts)
+
+    def faults(self) -> list[tuple[PartPath, str]]:
+        alone = lonely([outline_of(rule) for rule in self.rules])
+        return [*super().faults(), *rule_faults(self, self.rules), *alone]
 
 
 class SiteFile(Part):
     version: Annotated[int, Field(ge=1, le=1)] = 1
-    tenants: Annotated[tuple[Site, ...], Field(min_length=1)]
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a site file is checked against; *may_be_plain*: hosts that plain http may go to."""
-
-    templates: Templates = field(default_factory=Templates)
-    may_be_plain: Callable[[str], bool] = lambda _: False
+    tenants: Annotated[tuple[WholeSite, ...], Field(min_length=1)]
 
 
 def read_site_file(
     text: str, *, source: str, sealing: Sealing, around: Surroundings | None = None
-) -> tuple[Site, ...]:
+) -> tuple[WholeSite, ...]:
     """
     The sites of the file, secrets sealed; without *around* with the templates that ship.
 
@@ -44,18 +56,20 @@ def read_site_file(
     try:
         file = SiteFile.model_validate(document.value, context=sealing)
     except ValidationError as error:
-        faults = [
-            _line(source, document, _path(path), what)
-            for path, what in faults_by_path(error, SiteFile)
-        ]
+        faults = [line(source, document, path, what) for path, what in _misread(error)]
         raise BadSetting("\n".join(faults)) from None
     faults = [
-        _line(source, document, path, what)
-        for path, what in _faults(file, around or Surroundings())
+        line(source, document, path, what) for path, what in _faults(file, around or Surroundings())
     ]
     if faults:
         raise BadSetting("\n".join(faults))
     return file.tenants
+
+
+def line(source: str, document: YamlText, path: PartPath, what: str) -> str:
+    """``site.yaml:12: tenants.0.rules.1.crm: what``."""
+    where = ".".join(map(str, path)) or "the file"
+    return f"{source}:{document.line_of(path)}: {where}: {what}"
 
 
 def _faults(file: SiteFile, around: Surroundings) -> Iterator[tuple[PartPath, str]]:
@@ -66,62 +80,23 @@ def _faults(file: SiteFile, around: Surroundings) -> Iterator[tuple[PartPath, st
         for path, what in site.faults():
             yield ("tenants", place, *path), what
         for number, crm in enumerate(site.crm):
-            for path, what in _template_faults(crm, around):
+            for path, what in connection_faults(crm, around):
                 yield ("tenants", place, "crm", number, *path), what
         for number, rule in enumerate(site.rules):
-            known = site.crm_named(rule.crm)
-            for what in _module_faults(rule.modules, known, around):
-                yield ("tenants", place, "rules", number, "modules"), what
+            known = site.crm_named(rule.crm) if rule.crm else None
+            for path, what in rule_words_faults(rule, known, around.templates):
+                yield ("tenants", place, "rules", number, *path), what
 
 
-def _template_faults(crm: CrmConnection, around: Surroundings) -> Iterator[tuple[PartPath, str]]:
-    try:
-        manifest = around.templates.get(crm.template)
-    except (NotFound, BadSetting) as error:
-        yield ("template",), error.message
-        return
-    for part, check in (
-        (
-            "parameters",
-            lambda: parameters_of(manifest, crm.parameters, may_be_plain=around.may_be_plain),
-        ),
-        ("credentials", lambda: check_credentials(manifest, crm.credentials)),
-    ):
-        try:
-            check()
-        except BadSetting as error:
-            yield (part,), error.message
-    for what in _module_faults(crm.modules, crm, around):
-        yield ("modules",), what
-    if crm.create is not None:
-        contact = manifest.contacts.get(crm.create.module)
-        if contact is None or contact.create is None:
-            able = [name for name, known in manifest.contacts.items() if known.create]
-            what = f"the template cannot create {crm.create.module}; it can: {', '.join(able)}"
-            yield ("create", "module"), what
-
-
-def _module_faults(
-    modules: tuple[str, ...], crm: CrmConnection | None, around: Surroundings
-) -> Iterator[str]:
-    try:
-        known = around.templates.get(crm.template).contacts if crm else {}
-    except (NotFound, BadSetting):
-        return
-    for module in modules:
-        if known and module not in known:
-            yield f"the template has no contact type {module}; it has: {', '.join(known)}"
-
-
-def _path(loc: tuple[int | str, ...]) -> PartPath:
-    """Pydantic names the member of a union in the path; it stands nowhere in the file."""
-    match loc:
-        case ("tenants", int(), "pbx", int(), str(), *_):
-            return (*loc[:4], *loc[5:])
-        case _:
-            return loc
-
-
-def _line(source: str, document: YamlText, path: PartPath, what: str) -> str:
-    where = ".".join(map(str, path)) or "the file"
-    return f"{source}:{document.line_of(path)}: {where}: {what}"
+def _misread(error: ValidationError) -> Iterator[tuple[PartPath, str]]:
+    of_rules: list[tuple[PartPath, str]] = []
+    for path, what in faults_by_path(error, SiteFile):
+        match path:
+            # Pydantic names the member of a union in the path; it stands nowhere in the file.
+            case ("tenants", int(), "pbx", int(), str(), *_):
+                yield (*path[:4], *path[5:]), what
+            case ("tenants", int(), "rules", int(), *_):
+                of_rules.append((path, what))
+            case _:
+                yield path, what
+    yield from as_meant(of_rules, at=4)

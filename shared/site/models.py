@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import (
@@ -22,8 +21,9 @@ from shared.errors import ContractError
 from shared.ids import Extension, Name, TenantId
 from shared.moments import Duration
 from shared.phone import is_region, valid_format
-from shared.site.parts import Did, Part, PartPath, Place, Sealing, Secret, Text, Zone
+from shared.site.parts import Part, PartPath, Sealing, Secret, Text, Zone
 from shared.site.pbx import Pbx, PbxwarePbx
+from shared.site.rules.hours import Hours
 
 RECORDING_VARIABLES = frozenset({"Recording", "CallId"})
 
@@ -158,48 +158,8 @@ class Agent(Part):
     )
 
 
-class Operator(StrEnum):
-    EQUAL = "="
-    LESS = "<"
-    GREATER = ">"
-    LESS_OR_EQUAL = "<="
-    GREATER_OR_EQUAL = ">="
-
-
-class Row(Part):
-    """``field operator value → destination``."""
-
-    operator: Operator
-    value: Text
-    destination: Place
-
-
-class RoutingRule(Part):
-    """The value of one CRM field decides; the first row that matches wins, else the default."""
-
-    name: Name
-    dids: Annotated[tuple[Did, ...], Field(min_length=1)]
-    crm: Name
-    modules: tuple[Text, ...] = Field(
-        default=(), description="Contact types to search; empty: those of the connection."
-    )
-    field: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,100}$")] = Field(
-        description="API name of the CRM field."
-    )
-    rows: Annotated[tuple[Row, ...], Field(min_length=1)]
-    default: Place
-    within: Annotated[Duration, Field(gt=timedelta(0), le=timedelta(seconds=10))] = Field(
-        default=timedelta(milliseconds=1500), description="Time budget of a decision."
-    )
-    caller_name: bool = Field(
-        default=False,
-        description="Ask for the caller's name too: the PBX gets it as CRM_NAME. Off, the CRM is "
-        "asked for the field alone.",
-    )
-
-
 class Site(Part):
-    """Everything of one tenant."""
+    """Everything of one tenant but its routing rules, each of which is a document of its own."""
 
     tenant: TenantId
     title: Text | None = None
@@ -213,7 +173,7 @@ class Site(Part):
     pbx: tuple[Pbx, ...] = ()
     crm: tuple[CrmConnection, ...] = ()
     agents: tuple[Agent, ...] = ()
-    rules: tuple[RoutingRule, ...] = ()
+    hours: tuple[Hours, ...] = ()
 
     @field_validator("region")
     @classmethod
@@ -251,35 +211,20 @@ class Site(Part):
             None,
         )
 
-    def rule_for(self, did: str) -> RoutingRule | None:
-        wanted = did.lstrip("+")
-        return next(
-            (rule for rule in self.rules if any(d.lstrip("+") == wanted for d in rule.dids)), None
-        )
-
     def _doubles(self) -> Iterator[tuple[PartPath, str]]:
         for part, names in (
             ("pbx", [pbx.name for pbx in self.pbx]),
             ("crm", [crm.name for crm in self.crm]),
             ("agents", [agent.extension for agent in self.agents]),
-            ("rules", [rule.name for rule in self.rules]),
+            ("hours", [hours.name for hours in self.hours]),
         ):
             for place, name in enumerate(names):
                 if name in names[:place]:
                     yield (part, place), f"{name} is there twice"
-        taken: dict[str, str] = {}
-        for place, rule in enumerate(self.rules):
-            for did in rule.dids:
-                other = taken.setdefault(did.lstrip("+"), rule.name)
-                if other != rule.name:
-                    yield ("rules", place, "dids"), f"DID {did} is already in rule {other}"
 
     def _dangling(self) -> Iterator[tuple[PartPath, str]]:
         crms = {crm.name for crm in self.crm}
         pbxs = {pbx.name for pbx in self.pbx}
-        for place, rule in enumerate(self.rules):
-            if rule.crm not in crms:
-                yield ("rules", place, "crm"), f"there is no crm {rule.crm}"
         for place, pbx in enumerate(self.pbx):
             if isinstance(pbx, PbxwarePbx) and pbx.crm not in crms:
                 yield ("pbx", place, "crm"), f"there is no crm {pbx.crm}"

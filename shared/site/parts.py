@@ -1,4 +1,4 @@
-"""What the parts of a site are made of: strict models, sealed secrets, places that calls go to."""
+"""What the parts of a site are made of: strict models, sealed secrets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from pydantic import (
     ValidationInfo,
 )
 
-from shared.contracts.routing import Destination
 from shared.secrets import PREFIX, Sealed, SecretBox
 
 #: Keys and numbers that lead to a part of a site.
@@ -93,13 +92,6 @@ def _resolved(value: Any, sealing: Sealing) -> str:
 
 
 Secret = Annotated[Sealed, BeforeValidator(_seal)]
-
-
-def _destination(value: Any) -> Any:
-    return Destination.parse(value) if isinstance(value, str) else value
-
-
-Place = Annotated[Destination, BeforeValidator(_destination)]
 
 
 class Part(BaseModel):

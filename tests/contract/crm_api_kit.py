@@ -44,6 +44,7 @@ from shared.site.adapters import Adapters
 from shared.site.book import SiteBook
 from shared.site.documents import SITES, SiteDocument
 from shared.site.models import Site
+from shared.site.ruleedit import RuleDesk
 from shared.sqlite import SqliteFile
 from shared.storage.port import Find
 from shared.storage.sqlite import SqliteStore
@@ -97,6 +98,7 @@ class CrmApi:
         self.store = SqliteStore(db, self.clock)
         self.box = SecretBox([new_key()])
         self.site = SiteBook(self.store.collection(SITES), self.clock, poll=SECOND)
+        self.rules = RuleDesk.at(self.store, secrets=self.box, clock=self.clock)
         self.bus = Broker(db, clock=self.clock, metrics=Metrics())
         self.http = HttpClient(AddressGuard(networks("127.0.0.0/8", setting="X")))
         self.keys = KeyBook(self.store.collection(API_KEYS), self.clock)
@@ -136,6 +138,7 @@ class CrmApi:
         )
         self.site.loaded = False
         await self.site.refresh()
+        await self.rules.book.refresh()
 
     def connections(self) -> CrmConnections:
         return CrmConnections(
@@ -187,7 +190,7 @@ class CrmApi:
             screens=self.screens,
             audit=AuditLog(self.audit, self.clock, keep=timedelta(days=1)),
             site=self.site,
-            sites=self.store.collection(SITES),
+            rules=self.rules,
             secrets=self.box,
             connections=self.connections(),
             adapters=self.adapters(),
@@ -213,6 +216,7 @@ class CrmApi:
                 clock=self.clock,
             ),
             site=self.site,
+            rules=self.rules.book,
             publisher=self.publisher("lookup"),
             clock=self.clock,
             search_within=5 * SECOND,

@@ -36,6 +36,7 @@ from shared.site.book import SiteBook
 from shared.site.documents import SITES
 from shared.site.file import read_site_file
 from shared.site.parts import Sealing
+from shared.site.ruleedit import RuleDesk
 from shared.sqlite import SqliteFile
 from shared.storage.port import DocumentStore
 from shared.storage.sqlite import SqliteStore
@@ -118,11 +119,8 @@ class Journal:
             for number, url in enumerate(urls[1:], start=2)
         ]
         site = site.model_copy(update={"crm": (first, *more)})
-        stored = self.store.collection(SITES)
-        wanted = await plan(
-            [site], stored, secrets=self.box, clock=self.clock, by="test", prune=True
-        )
-        await carry_out(wanted, stored, clock=self.clock)
+        desk = RuleDesk.at(self.store, secrets=self.box, clock=self.clock)
+        await carry_out(await plan([site], desk, by="test", prune=True), desk)
         await self.site.refresh()
 
     def writer(self) -> EntryWriter:

@@ -29,8 +29,9 @@ from shared.observe.metrics import Metrics
 from shared.phone import PhoneNumber, parse, same_number
 from shared.secrets import SecretBox, new_key
 from shared.site.book import SiteBook
-from shared.site.documents import SITES, SiteDocument
+from shared.site.documents import RULES, SITES, SiteDocument
 from shared.site.models import Site
+from shared.site.rulebook import RuleBook
 from shared.sqlite import SqliteFile
 from shared.storage.mongo import MongoStore
 from shared.storage.port import DocumentStore
@@ -155,6 +156,7 @@ class Desk:
         self.crm = PaperCrm()
         self.metrics = Metrics()
         self.finders: list[Finder] = []
+        self.rules = RuleBook(store.collection(RULES), clock, poll=SOON)
 
     def connections(self) -> PaperConnections:
         return PaperConnections(self.crm, self.store, self.clock)
@@ -184,6 +186,7 @@ class Desk:
                 clock=self.clock,
             ),
             site=site,
+            rules=self.rules,
             publisher=publisher,
             clock=self.clock,
             search_within=SOON,
@@ -203,6 +206,7 @@ class Desk:
         )
         book.loaded = False
         await book.refresh()
+        await self.rules.refresh()
 
     async def close(self) -> None:
         for finder in self.finders:

@@ -112,7 +112,9 @@ class Exchange:
         )
         now = self.clock.now()
         await self.sites.put(
-            SiteDocument(key=TENANT, tenant=TENANT, site=site, changed_at=now, changed_by="test")
+            SiteDocument(
+                key=TENANT, tenant=TENANT, site=site.stored, changed_at=now, changed_by="test"
+            )
         )
         await self.clock.advance(timedelta(milliseconds=1))
         await self.site.refresh()

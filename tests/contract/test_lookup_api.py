@@ -28,6 +28,7 @@ from shared.secrets import SecretBox, new_key
 from shared.site.adapters import Adapters
 from shared.site.book import SiteBook
 from shared.site.documents import SITES
+from shared.site.ruleedit import RuleDesk
 from shared.sqlite import SqliteFile
 from shared.storage.port import Find
 from shared.storage.sqlite import SqliteStore
@@ -90,7 +91,7 @@ async def api() -> AsyncIterator[Api]:
             screens=Screens(Metrics()),
             audit=AuditLog(desk.store.collection(AUDIT), clock, keep=timedelta(days=1)),
             site=site,
-            sites=desk.store.collection(SITES),
+            rules=RuleDesk.at(desk.store, secrets=box, clock=clock),
             secrets=box,
             connections=desk.connections(),
             adapters=Adapters(

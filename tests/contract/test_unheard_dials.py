@@ -83,7 +83,9 @@ class Dialer:
         )
         now = self.clock.now()
         await self.sites.put(
-            SiteDocument(key=TENANT, tenant=TENANT, site=site, changed_at=now, changed_by="test")
+            SiteDocument(
+                key=TENANT, tenant=TENANT, site=site.stored, changed_at=now, changed_by="test"
+            )
         )
         await self.deps.site.refresh()
 

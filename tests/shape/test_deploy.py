@@ -34,7 +34,7 @@ from shared.runtime.settings import (
 from shared.sandbox.crm import CLIENT_ID, CLIENT_SECRET, REFRESH_TOKEN
 from shared.sandbox.pbx import SECRET, USERNAME
 from shared.secrets import SecretBox, new_key
-from shared.site.file import Surroundings, read_site_file
+from shared.site.file import Surroundings, WholeSite, read_site_file
 from shared.site.models import Site
 from shared.site.parts import Sealing
 from shared.site.pbx import AsteriskPbx, Pbx
@@ -370,7 +370,7 @@ def test_the_build_gets_what_it_copies_and_nothing_else() -> None:
 # -- samples ---------------------------------------------------------------------------------------
 
 
-def example(tmp_path: Path) -> Site:
+def example(tmp_path: Path) -> WholeSite:
     file = DEPLOY / "site.example.yaml"
     text = re.sub(r"^\s*#.*$", "", file.read_text(), flags=re.MULTILINE)
     environment = dict.fromkeys(re.findall(r"\{env: (\w+)\}", text), "a secret")
@@ -401,7 +401,13 @@ def test_the_example_site_can_be_applied_as_it_is(tmp_path: Path) -> None:
     site = example(tmp_path)
     assert {pbx.kind for pbx in site.pbx} == {"asterisk", "generic"}
     assert [crm.template for crm in site.crm] == ["zoho"]
-    assert len(site.rules) == 2
+    assert [rule.name for rule in site.rules] == [
+        "main-number",
+        "credit-line",
+        "sales-line",
+        "known-callers",
+        "order-status",
+    ]
 
 
 def test_the_sample_dialplan_asks_as_the_example_site_is_called(tmp_path: Path) -> None:

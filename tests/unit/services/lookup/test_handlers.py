@@ -32,7 +32,8 @@ from shared.net.guard import AddressGuard
 from shared.observe.metrics import Metrics
 from shared.secrets import SecretBox, new_key
 from shared.site.book import SiteBook
-from shared.site.documents import SITES
+from shared.site.documents import RULES, SITES
+from shared.site.rulebook import RuleBook
 from shared.sqlite import SqliteFile
 from shared.storage.sqlite import SqliteStore
 from shared.testing.builders import NOON, a_call
@@ -75,6 +76,7 @@ def deps(db: SqliteFile, clock: ManualClock) -> Deps:
             clock=clock,
         ),
         site=SiteBook(store.collection(SITES), clock, poll=timedelta(seconds=1)),
+        rules=RuleBook(store.collection(RULES), clock, poll=timedelta(seconds=1)),
         publisher=ServicePublisher(bus, service="lookup", clock=clock),
         clock=clock,
         search_within=timedelta(seconds=1),
@@ -89,6 +91,7 @@ async def test_a_call_that_comes_before_the_site_is_known_is_looked_up_later(
         await resolve_caller(deps, call)
     await db.open()
     await deps.site.refresh()
+    await deps.rules.refresh()
     # Now it is known that this tenant has none.
     await resolve_caller(deps, call)
 
@@ -101,6 +104,7 @@ async def test_nothing_is_not_found_before_the_site_is_known(deps: Deps, db: Sql
         await read_users(deps, "acme", "zoho")
     await db.open()
     await deps.site.refresh()
+    await deps.rules.refresh()
     with pytest.raises(NotFound):
         await find_contact(deps, question)
 
@@ -124,6 +128,7 @@ async def test_nobody_is_asked_for_the_users_of_a_connection_that_is_not_there(
 ) -> None:
     await db.open()
     await deps.site.refresh()
+    await deps.rules.refresh()
     question = wrap(FetchUsers(connection="zoho"), source="x", tenant="acme", occurred_at=NOON)
     with pytest.raises(NotFound, match="no CRM connection zoho"):
         await fetch_users(deps, question)

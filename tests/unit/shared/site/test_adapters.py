@@ -89,7 +89,7 @@ def the_site(*pbx: Mapping[str, Any], box: SecretBox = BOX, **more: Any) -> Site
     tenant = {"tenant": "acme", "zone": "Europe/Berlin", "pbx": named} | more
     text = json.dumps({"version": 1, "tenants": [tenant]})
     (site,) = read_site_file(text, source="test", sealing=Sealing(box, {}, Path()))
-    return Site.model_validate_json(site.model_dump_json())
+    return Site.model_validate_json(site.stored.model_dump_json())
 
 
 @pytest.fixture

@@ -13,10 +13,11 @@ from shared.contracts.calls import Direction
 from shared.contracts.routing import Destination, DestinationKind
 from shared.errors import BadSetting
 from shared.secrets import SecretBox, new_key
-from shared.site.file import read_site_file
-from shared.site.models import Operator, Site
+from shared.site.file import WholeSite, read_site_file
+from shared.site.models import Site
 from shared.site.parts import Sealing
 from shared.site.pbx import AsteriskPbx, GenericPbx
+from shared.site.rules.conditions import Operator
 
 BOX = SecretBox([new_key()])
 ENVIRONMENT = {"AMI_SECRET": "from-the-environment"}
@@ -94,7 +95,7 @@ def sealing(tmp_path: Path) -> Sealing:
     return Sealing(box=BOX, environment=ENVIRONMENT, folder=tmp_path)
 
 
-def read(sealing: Sealing, text: str = SITE) -> Site:
+def read(sealing: Sealing, text: str = SITE) -> WholeSite:
     """The first tenant of the file."""
     return read_site_file(text, source="site.yaml", sealing=sealing)[0]
 
@@ -185,11 +186,11 @@ def test_an_agent_is_found_by_the_extension_as_it_is_written(sealing: Sealing) -
 def test_a_rule_is_read_with_its_rows_in_order(sealing: Sealing) -> None:
     rule = read(sealing).rules[0]
 
-    assert [(row.operator, row.value, str(row.destination)) for row in rule.rows] == [
+    assert [(row.operator, row.value, *map(str, row.destination)) for row in rule.rows] == [
         (Operator.EQUAL, "GOLD", "queue:support"),
         (Operator.GREATER_OR_EQUAL, "7", "extension:101"),
     ]
-    assert rule.default == Destination(kind=DestinationKind.EXTENSION, target="0102")
+    assert rule.default == (Destination(kind=DestinationKind.EXTENSION, target="0102"),)
     assert (rule.field, rule.modules, rule.within) == (
         "Tier",
         ("Contacts",),
@@ -217,27 +218,6 @@ tenants:
     assert site.crm[0].journal.directions == (Direction.INBOUND, Direction.OUTBOUND)
     assert site.crm[0].journal.after == timedelta(seconds=3)
     assert site.rules[0].within == timedelta(seconds=1.5)
-
-
-@pytest.mark.parametrize(
-    ("did", "rule"),
-    [
-        ("442079460000", "by-tier"),
-        ("+442079460000", "by-tier"),
-        ("442079460001", "by-tier"),
-        ("+442079460001", "by-tier"),
-        ("442079460002", "by-account"),
-        ("442079460003", None),
-        ("79460000", None),
-        ("", None),
-    ],
-)
-def test_a_rule_is_found_by_its_did_with_or_without_the_plus_sign(
-    sealing: Sealing, did: str, rule: str | None
-) -> None:
-    found = read(sealing).rule_for(did)
-
-    assert (found.name if found else None) == rule
 
 
 # -- secrets ------------------------------------------------------------------------------------
@@ -399,23 +379,24 @@ def test_no_fault_shows_a_secret(sealing: Sealing) -> None:
         pytest.param(
             'value: GOLD, destination: "queue:support"',
             'value: GOLD, destination: "moon:support"',
-            "tenants.0.rules.0.rows.0.destination.kind: Input should be 'extension'",
+            "tenants.0.rules.0.rows.0.destination: 'moon:support': there is no destination of that "
+            "kind. Input should be 'extension'",
             id="an unknown kind of place",
         ),
         pytest.param(
             'value: GOLD, destination: "queue:support"',
             'value: GOLD, destination: "queue:sup port"',
-            "tenants.0.rules.0.rows.0.destination.target: ",
+            "tenants.0.rules.0.rows.0.destination: 'queue:sup port': ",
             id="a place with a blank",
         ),
         pytest.param(
             "default: extension:0102",
             "default: nowhere",
-            "tenants.0.rules.0.default.kind: ",
+            "tenants.0.rules.0.default: 'nowhere': there is no destination of that kind",
             id="no place",
         ),
         pytest.param(
-            'operator: ">="', 'operator: "!="', "tenants.0.rules.0.rows.1.operator: ", id="operator"
+            'operator: ">="', 'operator: "=="', "tenants.0.rules.0.rows.1.operator: ", id="operator"
         ),
         pytest.param(
             "within: 800ms", "within: 11s", "tenants.0.rules.0.within: ", id="a long budget"
@@ -454,7 +435,6 @@ def test_a_key_that_is_there_twice_is_shown_at_the_second(sealing: Sealing) -> N
         pytest.param("        host: pbx.acme.example\n", "pbx.0.host", "- name: main", id="pbx"),
         pytest.param("        username: callmesh\n", "pbx.0.username", "- name: main", id="user"),
         pytest.param("        template: zoho\n", "crm.0.template", "- name: zoho", id="crm"),
-        pytest.param("        field: Tier\n", "rules.0.field", "- name: by-tier", id="rule"),
         pytest.param(
             "        default: extension:0102\n", "rules.0.default", "- name: by-tier", id="default"
         ),
@@ -696,14 +676,22 @@ def test_a_crm_may_have_the_name_of_a_kind_of_pbx(sealing: Sealing, name: str) -
 
 
 def test_a_stored_site_is_read_as_it_was_written(sealing: Sealing) -> None:
-    site = read(sealing)
+    site = read(sealing).stored
 
     assert Site.model_validate_json(site.model_dump_json()) == site
 
 
+def test_what_is_stored_of_a_site_is_all_but_its_rules(sealing: Sealing) -> None:
+    """Each of them is a document of its own."""
+    site = read(sealing)
+
+    assert type(site.stored) is Site
+    assert site.stored.model_dump() == site.model_dump(exclude={"rules"})
+
+
 @pytest.mark.parametrize("secret", ["hunter2", "", "sealed:", {"env": "AMI_SECRET"}, None])
 def test_a_plain_secret_in_a_stored_site_is_refused(sealing: Sealing, secret: Any) -> None:
-    stored = read(sealing).model_dump(mode="json")
+    stored = read(sealing).stored.model_dump(mode="json")
     stored["pbx"][0]["secret"] = secret
 
     with pytest.raises(ValidationError):
@@ -711,7 +699,7 @@ def test_a_plain_secret_in_a_stored_site_is_refused(sealing: Sealing, secret: An
 
 
 def test_a_plain_credential_in_a_stored_site_is_refused(sealing: Sealing) -> None:
-    stored = read(sealing).model_dump(mode="json")
+    stored = read(sealing).stored.model_dump(mode="json")
     stored["crm"][0]["credentials"]["client_secret"] = "hunter2"
 
     with pytest.raises(ValidationError):
@@ -728,13 +716,136 @@ def test_a_plain_credential_in_a_stored_site_is_refused(sealing: Sealing) -> Non
 def test_a_stored_site_leads_nowhere_no_more_than_a_file(
     sealing: Sealing, change: dict[str, Any], said: str
 ) -> None:
-    stored = read(sealing).model_dump(mode="json") | change
+    stored = read(sealing).stored.model_dump(mode="json") | change
 
     with pytest.raises(ValidationError, match=said):
         Site.model_validate(stored)
 
 
 def test_a_key_that_sealed_a_stored_site_opens_it(sealing: Sealing) -> None:
-    stored = Site.model_validate_json(read(sealing).model_dump_json())
+    stored = Site.model_validate_json(read(sealing).stored.model_dump_json())
 
     assert BOX.open(the_asterisk_of(stored).secret) == SecretStr("from-the-environment")
+
+
+# -- rules and what is around them ---------------------------------------------------------------
+
+RULES = """\
+tenants:
+  - tenant: acme
+    crm:
+      - {name: zoho, template: zoho, credentials: {client_id: a, client_secret: b, refresh_token: c}}
+    agents:
+      - {extension: "101"}
+    hours:
+      - name: shop
+        zone: Europe/London
+        open: {mon-fri: ["09:00-17:30"], sat: ["10:00-12:00"]}
+        holidays: ["12-25", 2026-12-31]
+    rules:
+      - name: main
+        dids: ["442079460000"]
+        crm: zoho
+        credentials: {refresh_token: mine}
+        field: Tier
+        rows:
+          - when: {of: hours.shop, operator: "!=", value: open}
+            destination: voicemail:sales
+          - when:
+              all:
+                - {of: field.Tier, value: GOLD}
+                - {of: agent.101, value: available}
+            destination: [manager, "extension:101"]
+          - {operator: in, value: [SILVER, BRONZE], destination: "rule:vip"}
+        default: extension:101
+      - name: vip
+        crm: zoho
+        field: Rank
+        rows:
+          - operator: ">"
+            value: 5
+            destination: {split: [{percent: 60, destination: "queue:a"}, {percent: 40, destination: "queue:b"}]}
+        default: queue:a
+"""
+
+
+def rule_faults(sealing: Sealing, old: str, new: str, *, at: str) -> tuple[list[str], int]:
+    """What is said of the file with *old* replaced, and the line in it where *at* stands."""
+    assert RULES.count(old) == 1, old
+    text = RULES.replace(old, new)
+    return faults(sealing, text), text.partition(at)[0].count("\n") + 1
+
+
+def test_rules_with_all_that_they_can_say_are_read(sealing: Sealing) -> None:
+    site = read(sealing, RULES)
+
+    assert [hours.name for hours in site.hours] == ["shop"]
+    assert [rule.name for rule in site.rules] == ["main", "vip"]
+    assert opened(site.rules[0].credentials["refresh_token"]) == "mine"
+    assert site.rules[1].rows[0].value == "5"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said", "at"),
+    [
+        (
+            "of: hours.shop",
+            "of: hours.shed",
+            "rules.0.rows.0: there are no hours shed",
+            "- when: {of: hours.shed",
+        ),
+        ('"rule:vip"', '"rule:vip2"', "rules.0.rows.2: there is no rule vip2", '"rule:vip2"'),
+        (
+            "default: queue:a",
+            "default: rule:main",
+            "rules.0.rows.2: rules lead in a circle: main → vip → main",
+            '"rule:vip"',
+        ),
+        (
+            "{of: field.Tier, value: GOLD}",
+            "{of: tier, value: GOLD}",
+            "rules.0.rows.1.when.all.0.of: 'tier' is nothing to ask about",
+            "{of: tier",
+        ),
+        (
+            "{refresh_token: mine}",
+            "{pin: mine}",
+            "rules.0.credentials.pin: template zoho has no credential pin; it has: client_id, ",
+            "{pin: mine}",
+        ),
+        (
+            "percent: 60",
+            "percent: 50",
+            "rules.1.rows.0.destination.0: the percents add up to 90, not to 100",
+            "destination: {split",
+        ),
+        ("- name: shop", "- name: Shop", "hours.0.name: ", "name: Shop"),
+        ("09:00-17:30", "9-17", "hours.0.open.mon-fri.0: ", "9-17"),
+    ],
+)
+def test_a_fault_of_a_rule_is_shown_at_its_row(
+    sealing: Sealing, old: str, new: str, said: str, at: str
+) -> None:
+    found, line = rule_faults(sealing, old, new, at=at)
+    assert any(fault.startswith(f"site.yaml:{line}: tenants.0.{said}") for fault in found), found
+
+
+def test_a_rule_that_nothing_leads_to_is_a_fault_of_a_file(sealing: Sealing) -> None:
+    found, line = rule_faults(sealing, '"rule:vip"', '"queue:vip"', at="- name: vip")
+    what = "nothing leads to rule vip: say its `dids` or `ivrs`"
+    assert found == [f"site.yaml:{line}: tenants.0.rules.1: {what}"]
+
+
+def test_a_row_that_is_never_taken_is_a_fault_at_its_line(sealing: Sealing) -> None:
+    again = '          - {operator: "=", value: silver, destination: "queue:a"}\n'
+    default = "        default: extension:101\n"
+    (found,), line = rule_faults(sealing, default, again + default, at=again)
+    assert found.startswith(
+        f"site.yaml:{line}: tenants.0.rules.0.rows.3: this row is never taken: "
+    )
+
+
+def test_hours_twice_are_told(sealing: Sealing) -> None:
+    more = "      - {name: shop, open: {mon: []}}\n"
+    (found,), line = rule_faults(sealing, "    rules:\n", f"{more}    rules:\n", at=more)
+    assert found == f"site.yaml:{line}: tenants.0.hours.1: shop is there twice"

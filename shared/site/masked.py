@@ -1,0 +1,84 @@
+"""Secrets as who reads settings sees them, and what comes back of that. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import JsonValue
+
+from shared.errors import ContractError
+from shared.secrets import PREFIX
+
+#: In place of a secret that is set; sent back, it means that it stays.
+KEPT = "********"
+
+_HEADER = ("custom", "header", "value")
+Settings = Mapping[str, JsonValue]
+
+
+def is_sealed(value: object) -> bool:
+    return isinstance(value, str) and value.startswith(PREFIX)
+
+
+def masked_rule(rule: Settings) -> dict[str, JsonValue]:
+    """The rule as JSON, its secrets as asterisks."""
+    found: dict[str, Any] = dict(rule)
+    for path in _secrets(rule):
+        found = _with(found, path, KEPT)
+    return found
+
+
+def unmasked_rule(said: Settings, stored: Settings) -> tuple[dict[str, JsonValue], dict[str, str]]:
+    """
+    *said* with the seals of *stored* where it has asterisks, and those seals by their place. Who
+    may not read a secret must not have it sent to a host of his, so where it would go to another,
+    it has to be said again.
+
+    Raises: ContractError.
+    """
+    seals = _secrets(stored)
+    found: dict[str, Any] = dict(said)
+    kept: dict[str, str] = {}
+    for path, value in _places(said):
+        if value != KEPT:
+            continue
+        where = ".".join(path)
+        if path not in seals:
+            raise ContractError(f"{where}: none is stored; say it")
+        goes_by = ("custom", "url") if path == _HEADER else ("crm",)
+        if _at(said, goes_by) != _at(stored, goes_by):
+            raise ContractError(
+                f"{'.'.join(goes_by)}: is another; say {where} again, as it will go there"
+            )
+        found = _with(found, path, seals[path])
+        kept[where] = seals[path]
+    return found, kept
+
+
+def _secrets(rule: Settings) -> dict[tuple[str, ...], str]:
+    return {path: value for path, value in _places(rule) if isinstance(value, str)}
+
+
+def _places(rule: Settings) -> list[tuple[tuple[str, ...], JsonValue]]:
+    """Where secrets stand, and what is there; of a rule that may not be one."""
+    credentials = rule.get("credentials")
+    found: list[tuple[tuple[str, ...], JsonValue]] = []
+    if isinstance(credentials, Mapping):
+        found += [(("credentials", name), value) for name, value in credentials.items()]
+    if (value := _at(rule, _HEADER)) is not None:
+        found.append((_HEADER, value))
+    return found
+
+
+def _at(rule: Settings, path: tuple[str, ...]) -> JsonValue:
+    found: Any = rule
+    for name in path:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found  # type: ignore[no-any-return]  # of a rule as JSON
+
+
+def _with(rule: dict[str, Any], path: tuple[str, ...], value: str) -> dict[str, Any]:
+    first, *rest = path
+    inner = _with(rule[first], tuple(rest), value) if rest else value
+    return {**rule, first: inner}
