@@ -73,6 +73,17 @@ class Mesh:
     def environment(self, service: str) -> dict[str, str]:
         return {
             **{k: v for k, v in os.environ.items() if not k.startswith("CALLMESH_")},  # noqa: TID251  a child's
+            **self.backends(),
+            "CALLMESH_NET_ALLOW": "127.0.0.0/8",
+            "CALLMESH_HTTP_PORT": str(self.http_ports[service]),
+            "CALLMESH_OPS_PORT": str(self.ops_ports[service]),
+            "CALLMESH_ROUTING_AGI_PORT": str(self.agi_port),
+            **self.settings,
+        }
+
+    def backends(self) -> dict[str, str]:
+        """What names them to a service."""
+        return {
             "CALLMESH_BUS": "rabbit",
             "CALLMESH_STORE": "mongo",
             "CALLMESH_AMQP_URL": self.amqp_url,
@@ -80,11 +91,6 @@ class Mesh:
             "CALLMESH_MONGO_URL": self.mongo_url,
             "CALLMESH_MONGO_DATABASE": self.name,
             "CALLMESH_SECRET_KEYS": self._key.get_secret_value(),
-            "CALLMESH_NET_ALLOW": "127.0.0.0/8",
-            "CALLMESH_HTTP_PORT": str(self.http_ports[service]),
-            "CALLMESH_OPS_PORT": str(self.ops_ports[service]),
-            "CALLMESH_ROUTING_AGI_PORT": str(self.agi_port),
-            **self.settings,
         }
 
     def start(self, *names: str) -> None:
@@ -134,6 +140,12 @@ class Mesh:
         file = self.folder / f"{name}.log"
         return file.read_text(errors="replace") if file.exists() else ""
 
+    def end(self) -> None:
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
     def __enter__(self) -> Self:
         return self
 
@@ -143,9 +155,33 @@ class Mesh:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for process in self.processes.values():
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+        self.end()
         with pymongo.MongoClient[dict[str, object]](self.mongo_url) as client:
             client.drop_database(self.name)
+
+
+class EmbeddedMesh(Mesh):
+    """Services on the embedded backends in a folder; one process of them at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__("", "", folder)
+
+    @property
+    def choice(self) -> Choice:
+        return Choice(
+            MeshSettings(data_dir=self.folder),
+            AmqpSettings(),
+            MongoSettings(),
+            NetSettings(allow="127.0.0.0/8"),
+        )
+
+    def backends(self) -> dict[str, str]:
+        return {"CALLMESH_DATA_DIR": str(self.folder)}
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.end()
