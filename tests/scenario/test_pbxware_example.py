@@ -7,21 +7,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 
 from services.catalog import CATALOG, consumers
+from services.cli.demo import prepare
 from shared.runtime.host import running
 from shared.runtime.platform import Choice, open_platform
 from shared.runtime.settings import HttpSettings, OpsSettings
 from shared.sandbox.crm import CLIENT_ID, CLIENT_SECRET, REFRESH_TOKEN, Faults, SandboxCrm
 from shared.sandbox.pbx import ask_route
-from shared.site.apply import carry_out, plan
-from shared.site.documents import SITES
-from shared.site.file import read_site_file
-from shared.site.parts import Sealing
-from shared.testing.builders import HERE
 
 DID = "1202777777"
 #: With region and without: the numbers are none of any region.
@@ -96,17 +91,7 @@ async def asking(
         caller_name=str(caller_name).lower(),
     )
     async with open_platform(choice, consumers=consumers()) as platform:
-        sealing = Sealing(platform.secrets, {}, Path())
-        stored = platform.store.collection(SITES)
-        wanted = await plan(
-            read_site_file(text, source="seed", sealing=sealing, around=HERE),
-            stored,
-            secrets=platform.secrets,
-            clock=platform.clock,
-            by="test",
-            prune=False,
-        )
-        await carry_out(wanted, stored, clock=platform.clock)
+        await prepare(platform, text)
         async with running(
             [CATALOG["routing"].build],
             platform,
@@ -147,12 +132,12 @@ async def asking(
         ),
         (
             "several modules, the lead has no such field",
-            *("Accounts, Contacts, Leads", "1202111111", "extension:102", "no_value"),
+            *("Accounts, Contacts, Leads", "1202111111", "extension:102", "no_field"),
             all_modules("1202111111"),
         ),
         (
             "the wrong module: leads have no Account_Name",
-            *("Leads", "1202111111", "extension:102", "no_value"),
+            *("Leads", "1202111111", "extension:102", "no_field"),
             {search("Leads", *in_fields("1202111111", "Phone", "Mobile"))},
         ),
     ],
