@@ -1,4 +1,7 @@
-"""How each call of calls.md is placed. What becomes of it is not looked at here."""
+"""
+How calls of calls.md are placed: those that are about calls, in ``routed_calls.py`` those that are
+about rules. What becomes of them is not looked at here.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from shared.clock import SystemClock
 from shared.testing.waiting import eventually
 from tests.lab.asterisk.miniphone import MiniPhone
 from tests.lab.asterisk.network import LoopbackNetwork
-from tests.lab.asterisk.server import SIP_PORT
+from tests.lab.asterisk.server import SIP_PORT, Asterisk
 from tests.lab.asterisk.sip_scripts import Caller, Phone
 from tests.lab.asterisk.sipp import Playing, Sipp
 from tests.lab.mesh import LabMesh
@@ -24,6 +27,9 @@ class Lab:
     network: LoopbackNetwork
     sipp: Sipp
     mesh: LabMesh
+    pbx: Asterisk
+    #: By name of the call, what Asterisk said of it while it was under way.
+    seen: dict[str, str] = field(default_factory=dict)
     #: Of those who are called outside there is one at a time.
     outside: asyncio.Lock = field(default_factory=asyncio.Lock)
 

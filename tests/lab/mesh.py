@@ -17,7 +17,10 @@ from pydantic import SecretStr
 
 from services.catalog import CATALOG, consumers
 from services.cli.demo import prepare
+from shared.clock import SystemClock
+from shared.contracts.agents import AgentStatus
 from shared.contracts.calls import CallPage, CallRecord
+from shared.contracts.routing import RouteDecision
 from shared.runtime.host import running
 from shared.runtime.platform import Choice, open_platform
 from shared.runtime.service import Platform
@@ -33,10 +36,11 @@ from shared.sandbox.crm import CLIENT_ID, CLIENT_SECRET, REFRESH_TOKEN, SandboxC
 from shared.sandbox.demo import MeshApi
 from shared.sandbox.people import USERS
 from shared.sandbox.site import TENANT
+from shared.site.rules.hours import DAYS
 from shared.testing.waiting import eventually
 from tests.lab.asterisk.network import LoopbackNetwork
 from tests.lab.asterisk.server import AMI_PORT, PHONES, SECRET, Asterisk
-from tests.lab.table import Row
+from tests.lab.table import BELOW, Row
 
 PBX = "berlin"
 CRM = "zoho"
@@ -45,15 +49,31 @@ AGI_PORT, HTTP_PORT = 4573, 8080
 MANAGERS = 2
 #: Who is in the CRM has it, and nobody else.
 _TIER = "LAB"
+#: By extension, users of the CRM who sit at one phone alone: whoever is responsible for a customer.
+OWN_USERS: dict[int, dict[str, Any]] = {
+    extension: {"id": f"829914000000121{extension}", "full_name": name, "email": email}
+    for extension, name, email in (
+        (133, "Mona Manager", "mona@sandbox.example"),
+        (134, "Moritz Midcall", "moritz@sandbox.example"),
+        (136, "Paula Pause", "paula@sandbox.example"),
+    )
+}
 
 
-def user_of(extension: int) -> str:
-    """The agent's user id in the CRM: one half of them is Anna there, the other Ben."""
-    return str(USERS[extension % 2]["id"])
+def user_of(extension: int) -> dict[str, Any]:
+    """The agent's user in the CRM: of those without an own one half is Anna there, half is Ben."""
+    return OWN_USERS.get(extension, USERS[extension % 2])
 
 
-def site(rows: Iterable[Row], *, crm_port: int, pbx_host: str) -> str:
-    """A site file: every phone has an agent, every number of the table its rule."""
+def site(rows: Iterable[Row], *, crm_port: int, pbx_host: str, below: str = "") -> str:
+    """
+    A site file: every phone has an agent, every number of the table its rule; with what is written
+    out *below* the table.
+    """
+    in_three_days = SystemClock().now().date() + timedelta(days=3)
+    more = yaml.safe_load(below.replace("IN_THREE_DAYS", DAYS[in_three_days.weekday()])) or {}
+    # The machine may be busy with other tests; the dialplan waits for 2.5 s.
+    usual = {"crm": CRM, "field": "Tier", "within": "2s"}
     crm_url = f"http://127.0.0.1:{crm_port}"
     tenant: dict[str, Any] = {
         "tenant": TENANT,
@@ -89,32 +109,33 @@ def site(rows: Iterable[Row], *, crm_port: int, pbx_host: str) -> str:
             }
         ],
         "agents": [
-            {"extension": str(number), "users": {CRM: user_of(number)}} for number in (*PHONES, 199)
+            {"extension": str(number), "users": {CRM: user_of(number)["id"]}}
+            for number in (*PHONES, 199)
         ],
+        "hours": more.get("hours", []),
         "rules": [
             {
                 "name": f"rule-{did}",
                 "dids": [did],
-                "crm": CRM,
-                "field": "Tier",
+                **usual,
                 "rows": [{"operator": "=", "value": _TIER, "destination": destination}],
                 "default": other,
-                # The machine may be busy with other tests; the dialplan waits for 2.5 s.
-                "within": "2s",
             }
             for row in rows
             for did, destination, other in row.rules
-        ],
+        ]
+        + [{**usual, **rule} for rule in more.get("rules", [])],
     }
     return yaml.safe_dump({"version": 1, "tenants": [tenant]})
 
 
 def people(crm: SandboxCrm, rows: Iterable[Row]) -> None:
-    """The contacts of the table."""
+    """The contacts of the table, and the users who are nobody else."""
+    crm.users.extend(OWN_USERS.values())
     for row in rows:
         if row.contact is not None:
             first, last = row.contact.split()
-            contact = {
+            contact: dict[str, Any] = {
                 "id": f"829914000000600{row.outside_number[-3:]}",
                 "First_Name": first,
                 "Last_Name": last,
@@ -122,6 +143,9 @@ def people(crm: SandboxCrm, rows: Iterable[Row]) -> None:
                 "Phone": f"+{row.outside_number.lstrip('+')}",
                 "Tier": _TIER,
             }
+            if row.owner is not None:
+                user = user_of(row.owner)
+                contact["Owner"] = {"id": user["id"], "name": user["full_name"]}
             crm.put("Contacts", contact)
 
 
@@ -142,13 +166,34 @@ class LabMesh:
 
     async def calls(self) -> Sequence[CallRecord]:
         """All that there are, newest first."""
-        headers = {"Authorization": f"Bearer {self.key.get_secret_value()}"}
         async with self.session.get(
-            f"{self.url}/v1/calls", params={"limit": "500"}, headers=headers
+            f"{self.url}/v1/calls", params={"limit": "500"}, headers=self._headers
         ) as answer:
             if answer.status != HTTPStatus.OK:
                 return ()
             return CallPage.model_validate_json(await answer.read()).calls
+
+    async def would_go(self, did: str, caller: str) -> RouteDecision:
+        """As routing answers at this moment; the question belongs to no call."""
+        asked = {"did": did, "from": caller, "as": "json"}
+        async with self.session.get(
+            f"{self.url}/v1/route", params=asked, headers=self._headers, raise_for_status=True
+        ) as answer:
+            return RouteDecision.model_validate_json(await answer.read())
+
+    async def set_status(self, extension: int, status: AgentStatus) -> None:
+        """Ordered; the PBX is told behind the answer."""
+        async with self.session.put(
+            f"{self.url}/v1/agents/{extension}/status",
+            json={"status": status},
+            headers=self._headers,
+            raise_for_status=True,
+        ):
+            pass
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key.get_secret_value()}"}
 
     async def follow(self, extension: str) -> None:
         """The agent's screen, until it is cancelled or the mesh ends."""
@@ -172,7 +217,7 @@ class LabMesh:
     def _in_words(self, entry: dict[str, Any]) -> str:
         linked, owner = ((entry.get(link) or {}).get("id") for link in ("Who_Id", "Owner"))
         names = [c["Full_Name"] for c in self.crm.records("Contacts") if c["id"] == linked]
-        owners = [user["full_name"] for user in USERS if user["id"] == owner]
+        owners = [user["full_name"] for user in self.crm.users if user["id"] == owner]
         agent = entry["Description"].partition(" - ")[0]
         return ", ".join((entry["Call_Type"], *(names or ["nobody"]), agent, *(owners or ["-"])))
 
@@ -199,7 +244,7 @@ async def running_here(
     )
     async with AsyncExitStack() as stack:
         stack.push_async_callback(crm.stop)
-        text = site(rows, crm_port=await crm.start(), pbx_host=network.pbx)
+        text = site(rows, crm_port=await crm.start(), pbx_host=network.pbx, below=BELOW)
         platform = await stack.enter_async_context(open_platform(choice, consumers=consumers()))
         session = await stack.enter_async_context(aiohttp.ClientSession())
         key = await prepare(platform, text)

@@ -9,14 +9,21 @@ from typing import Any
 
 from shared.contracts.calls import CallRecord, LegRecord
 
-_LINES = (Path(__file__).parent / "calls.md").read_text().splitlines()
-_CELLS = [[c.strip() for c in line.strip("| ").split("|")] for line in _LINES if line[:2] == "| "]
+_TEXT = (Path(__file__).parent / "calls.md").read_text()
+_CELLS = [
+    [cell.strip() for cell in line.strip("| ").split("|")]
+    for line in _TEXT.splitlines()
+    if line[:2] == "| "
+]
 COLUMNS, *_ROWS = _CELLS
 _NOTHING = "-"
 #: What a caller's line says of most callers.
 CUSTOMER = "Customer"
 #: Where rules send who is not in the CRM, if they say nothing else.
 ELSE = "extension:118"
+#: Rules that are written out under the table, and what they need: YAML, as in a site file.
+BELOW = _TEXT.partition("```yaml\n")[2].partition("```")[0]
+_BELOW = "below: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,14 @@ class Row:
     @property
     def contact(self) -> str | None:
         """First and last name of the outside party's contact in the CRM."""
-        return None if self.cells["known as"] == _NOTHING else self.cells["known as"]
+        name = self.cells["known as"].partition(" (")[0]
+        return None if name == _NOTHING else name
+
+    @property
+    def owner(self) -> int | None:
+        """The extension of the user who is responsible for the contact, in brackets behind it."""
+        extension = self.cells["known as"].partition(" (of ")[2].removesuffix(")")
+        return int(extension) if extension else None
 
     @property
     def outside_number(self) -> str:
@@ -55,8 +69,10 @@ class Row:
     def rules(self) -> Iterable[tuple[str, str, str]]:
         """
         Numbers, where their rules send who is in the CRM, and where everybody else: the number
-        dialled, and choices of a menu behind it.
+        dialled, and choices of a menu behind it. None of a rule that is written out below.
         """
+        if self.cells["rule"].startswith(_BELOW):
+            return
         rule, _, other = self.cells["rule"].partition(", else ")
         first, *choices = rule.split("; ")
         if first != _NOTHING:
@@ -66,7 +82,7 @@ class Row:
             yield self.dialled + digit, destination, ELSE
 
 
-#: The first row of each call says what is given; the others are further calls that come of it.
+#: The first row of each call says how it begins; the others are further calls that belong to it.
 ROWS = {cells[0]: Row(dict(zip(COLUMNS, cells, strict=True))) for cells in reversed(_ROWS)}
 EXPECTED = {
     name: [dict(zip(COLUMNS, cells, strict=True)) for cells in _ROWS if cells[0] == name]
@@ -74,9 +90,16 @@ EXPECTED = {
 }
 
 
-def given(row: Row, *, first: bool) -> dict[str, str]:
-    """Of a further call that comes of the first, nothing is given."""
-    told = {column: row.cells[column] if first else _NOTHING for column in ("known as", "rule")}
+def all_of(row: Row) -> list[Row]:
+    """The call and the further ones."""
+    return [Row(cells) for cells in EXPECTED[row.name]]
+
+
+def given(row: Row, number: int) -> dict[str, str]:
+    """What was given of its call of that *number*, from 0: an outcome does not show it."""
+    expected = EXPECTED[row.name]
+    cells = expected[number] if number < len(expected) else {}
+    told = {column: cells.get(column, _NOTHING) for column in ("known as", "rule")}
     return {"call": row.name, **told}
 
 

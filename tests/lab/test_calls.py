@@ -17,9 +17,10 @@ from tests.lab.asterisk.network import LoopbackNetwork
 from tests.lab.asterisk.priority import going_first
 from tests.lab.asterisk.server import PHONES
 from tests.lab.asterisk.sipp import Sipp
-from tests.lab.calls import CALLS, Lab
+from tests.lab.calls import Lab
 from tests.lab.mesh import agi_environment, running_here
-from tests.lab.table import EXPECTED, ROWS, Row, as_cells, given
+from tests.lab.routed_calls import CALLS
+from tests.lab.table import EXPECTED, ROWS, Row, all_of, as_cells, given
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -34,6 +35,7 @@ class Outcome:
     cells: list[dict[str, str]] = field(default_factory=list)
     #: Bytes of the files that the call's recordings name.
     recordings: list[int] = field(default_factory=list)
+    records: list[CallRecord] = field(default_factory=list)
     fault: Exception | None = None
 
 
@@ -43,6 +45,8 @@ class Told:
 
     calls: dict[str, Outcome]
     entries: list[str]
+    #: By name of the call, what Asterisk said of it meanwhile.
+    seen: dict[str, str]
 
 
 @pytest.fixture(scope="module")
@@ -66,14 +70,17 @@ def told(
 
 async def place_all(rows: Sequence[Row], network: LoopbackNetwork, folder: Path) -> Told:
     async with AsyncExitStack() as stack:
-        mesh, pbx, platform = await stack.enter_async_context(running_here(folder, rows, network))
+        everybody = [call for row in rows for call in all_of(row)]
+        mesh, pbx, platform = await stack.enter_async_context(
+            running_here(folder, everybody, network)
+        )
         sipp = Sipp(network, folder)
         stack.push_async_callback(sipp.close)
         screens = [asyncio.create_task(mesh.follow(str(number))) for number in PHONES]
         await eventually(
             lambda: platform.metrics.value("callmesh_live_streams") == len(screens), within=30
         )
-        lab, places = Lab(network, sipp, mesh), asyncio.Semaphore(_AT_ONCE)
+        lab, places = Lab(network, sipp, mesh, pbx), asyncio.Semaphore(_AT_ONCE)
         faults = await asyncio.gather(*(placed(lab, row, places) for row in rows))
         # Not before: who asks again and again is a load on the mesh that has to route.
         found = [
@@ -86,7 +93,8 @@ async def place_all(rows: Sequence[Row], network: LoopbackNetwork, folder: Path)
             screen.cancel()
         await asyncio.gather(*screens, return_exceptions=True)
         entries = [entry["Subject"] for entry in mesh.crm.records("Calls")]
-    return Told(dict(zip([row.name for row in rows], found, strict=True)), entries)
+    outcomes = dict(zip([row.name for row in rows], found, strict=True))
+    return Told(outcomes, entries, lab.seen)
 
 
 async def placed(lab: Lab, row: Row, places: asyncio.Semaphore) -> Exception | None:
@@ -107,11 +115,11 @@ async def outcome_of(lab: Lab, row: Row) -> Outcome:
     files = [Path(file) for record in records for file in record.recordings]
     return Outcome(
         [
-            given(row, first=record is records[0])
-            | as_cells(record, lab.mesh.shown(record), lab.mesh.entry(record))
-            for record in records
+            given(row, number) | as_cells(record, lab.mesh.shown(record), lab.mesh.entry(record))
+            for number, record in enumerate(records)
         ],
         await asyncio.to_thread(lambda: [file.stat().st_size for file in files]),
+        records,
     )
 
 
@@ -154,6 +162,64 @@ def test_the_recording_that_a_call_names_holds_its_talk(told: Told, name: str) -
     (size,) = told.calls[name].recordings
 
     assert size > 16_000
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "said"),
+    [
+        ("manager", 0, "at 133: free"),
+        ("manager_busy", 0, "at 134: free"),
+        ("manager_busy", 1, "at 134: busy"),
+        ("manager_paused", 0, "at 136: break"),
+    ],
+)
+def test_the_trace_names_the_manager_and_what_he_does(
+    told: Told, name: str, number: int, said: str
+) -> None:
+    (manager,) = steps(told, name, number, "manager")
+
+    assert said in manager
+
+
+@pytest.mark.parametrize("name", ["split"])
+def test_a_split_goes_by_the_rule_that_was_drawn(told: Told, name: str) -> None:
+    (drawn,) = steps(told, name, 0, "split")
+    route = records(told, name)[0].route
+
+    assert route is not None
+    assert route.rule in {"one-half", "other-half"}
+    assert drawn.startswith(f"rule:{route.rule}, ")
+    assert [text.split()[0] for text in steps(told, name, 0, "rule")] == ["halves", route.rule]
+
+
+@pytest.mark.parametrize("name", ["queue_priority"])
+def test_who_has_a_priority_is_served_before_who_came_first(told: Told, name: str) -> None:
+    """And the channel has what the rule hands to the PBX."""
+    early, late = records(told, name)
+    first, second = early.answered_at, late.answered_at
+    shown = told.seen[name]
+
+    assert shown.index("prio: 7") < shown.index("prio: 0")
+    assert "CRM_TIER=LAB\n" in shown
+    assert "CRM_PRIORITY=7\n" in shown
+    assert first is not None
+    assert second is not None
+    assert second < first
+
+
+def records(told: Told, name: str) -> list[CallRecord]:
+    """Raises: what went wrong while the call was placed."""
+    outcome = told.calls[name]
+    if outcome.fault is not None:
+        raise outcome.fault
+    return outcome.records
+
+
+def steps(told: Told, name: str, number: int, step: str) -> list[str]:
+    """What the trace of a call's decision says of a kind of step."""
+    route = records(told, name)[number].route
+    assert route is not None
+    return [one.detail for one in route.trace if one.step == step]
 
 
 def test_every_call_of_the_table_can_be_placed() -> None:

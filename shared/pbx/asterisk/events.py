@@ -187,7 +187,9 @@ class EventReading(CallBook):
 
     def _hangup_request(self, message: AmiMessage, _: datetime) -> None:
         leg = self._legs.get(message.get("Uniqueid"))
-        if leg is not None and leg.kind is not Kind.LOCAL:
+        # "Busy": the dialplan refused that caller, by Busy() or Congestion(), and nobody hung up.
+        refused = message.get("ChannelStateDesc") == "Busy"
+        if leg is not None and leg.kind is not Kind.LOCAL and not refused:
             leg.call.asked_to_hang_up = leg
 
     def _hangup(self, message: AmiMessage, at: datetime) -> None:

@@ -889,6 +889,14 @@ def test_who_asked_for_the_hangup_hung_up(leg: str, who: str) -> None:
     assert the(found, CallEnded).hangup_by == who
 
 
+def test_a_caller_whom_the_dialplan_refuses_did_not_hang_up() -> None:
+    """As a real Asterisk says it of Busy(): the request comes with the channel's state."""
+    refused = event("HangupRequest", 1, Uniqueid="1.0", ChannelStateDesc="Busy")
+    found = replayed([caller_comes(), refused, hangs_up(1, "1.0", "17")])
+
+    assert the(found, CallEnded).hangup_by == "pbx"
+
+
 def test_nobody_s_wish_is_the_pbx_s() -> None:
     assert the(replayed([*talking(), *over(9, "1.0", "1.1")]), CallEnded).hangup_by == "pbx"
 
