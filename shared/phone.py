@@ -111,11 +111,18 @@ def same_number(one: str, other: str, region: str | None) -> bool:
 
 @lru_cache(maxsize=8192)
 def country_of(e164: str) -> str | None:
-    """ISO 3166 country of an E.164 number; None where the numbering plan knows none."""
+    """
+    ISO 3166 country of an E.164 number. Of a range that the metadata does not know yet it is the
+    main country of the calling code; None where there is no such code.
+    """
     try:
-        return phonenumbers.region_code_for_number(phonenumbers.parse(e164))
+        number = phonenumbers.parse(e164)
     except phonenumbers.NumberParseException:
         return None
+    known = phonenumbers.region_code_for_number(number)
+    known = known or phonenumbers.region_code_for_country_code(number.country_code)
+    # "001" is what no country has: freephone and such; "ZZ" what nobody knows.
+    return known if known not in {"001", "ZZ"} else None
 
 
 def is_region(text: str) -> bool:

@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from phonenumbers import PhoneNumberFormat, PhoneNumberType
 
-from shared.phone import MAX_DIGITS, PhoneNumber, parse, same_number, spellings, valid_format
+from shared.phone import (
+    MAX_DIGITS,
+    PhoneNumber,
+    country_of,
+    parse,
+    same_number,
+    spellings,
+    valid_format,
+)
 
 #: PBXware's three, and the forms of a valid number.
 FORMATS = ("digits", "***-***-****", "*** *** ****", "e164", "national", "international")
@@ -338,3 +346,22 @@ def test_a_pattern_spells_a_number_of_as_many_digits(pattern: str) -> None:
 
     assert "".join(filter(str.isdigit, text)) == digits
     assert "".join("*" if c.isdigit() else c for c in text) == pattern
+
+
+@pytest.mark.parametrize(
+    ("e164", "country"),
+    [
+        ("+442079460000", "GB"),
+        ("+441534123456", "JE"),
+        # Of no range that the metadata knows: the main country of the code.
+        ("+447700900145", "GB"),
+        ("+15005550006", "US"),
+        ("+77012345678", "KZ"),
+        # Freephone of no country, and a code that nobody has.
+        ("+80012345678", None),
+        ("+999123", None),
+        ("no number", None),
+    ],
+)
+def test_a_number_is_of_a_country(e164: str, country: str | None) -> None:
+    assert country_of(e164) == country

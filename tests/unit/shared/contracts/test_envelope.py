@@ -34,7 +34,7 @@ from shared.contracts.envelope import (
     decode_known,
     wrap,
 )
-from shared.contracts.routing import CallRouted, RouteDecision, RouteReason
+from shared.contracts.routing import CallRouted, Destination, RouteDecision, RouteReason
 from shared.errors import ContractError
 from shared.ids import derived_id
 from shared.testing.builders import NOON, a_call, a_contact
@@ -138,6 +138,11 @@ def bound(limits: tuple[Any, ...], name: str) -> Any:
 
 
 def models_of(model: type[BaseModel]) -> st.SearchStrategy[Any]:
+    if model is Destination:
+        # A hangup has one of a few tones.
+        return st.sampled_from(["queue:support", "extension:101", "hangup:busy"]).map(
+            Destination.parse
+        )
     fields = {
         name: values_of(field.annotation, tuple(field.metadata))
         for name, field in model.model_fields.items()
