@@ -120,7 +120,7 @@ def country_of(e164: str) -> str | None:
     except phonenumbers.NumberParseException:
         return None
     known = phonenumbers.region_code_for_number(number)
-    known = known or phonenumbers.region_code_for_country_code(number.country_code)
+    known = known or phonenumbers.region_code_for_country_code(number.country_code or 0)
     # "001" is what no country has: freephone and such; "ZZ" what nobody knows.
     return known if known not in {"001", "ZZ"} else None
 
