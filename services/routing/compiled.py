@@ -21,7 +21,7 @@ from services.routing.index import Index
 from shared.site.rules.conditions import AllOf, AnyOf, Condition, Operator, Test, parts_of
 from shared.site.rules.rule import RoutingRule, Row
 from shared.site.rules.subjects import Ask, Subject
-from shared.site.rules.values import Around, Comparison, kind_of
+from shared.site.rules.values import Around, Comparison, Reading, kind_of
 from shared.site.rules.wording import worded
 
 #: Of fewer rows an index is no faster than trying them.
@@ -59,12 +59,13 @@ class CompiledRule:
         Numbers, from 1, of the rows that are true, in their order. Lazy: later rows are not looked
         at before the next one is asked for. Within a row what the CRM must be asked for comes last.
         """
+        known = _Known(values, self.around)
         for run in self._runs:
-            yield from run.matching(values)
+            yield from run.matching(known)
 
     def holds(self, number: int, values: Values) -> bool | None:
         """The row tried alone, without the index. None: it cannot be known."""
-        return self._compiled(self.rule.rows[number - 1]).holds(values)
+        return self._compiled(self.rule.rows[number - 1]).holds(_Known(values, self.around))
 
     def describe(self, number: int) -> str:
         """Its condition in at most 200 characters."""
@@ -111,6 +112,27 @@ class CompiledRule:
         return _Several(tuple(parts), decisive, then=isinstance(condition, AnyOf))
 
 
+class _Known:
+    """Found out once for all rows, and read once."""
+
+    def __init__(self, values: Values, around: Around) -> None:
+        self.now = values.now
+        self._values = values
+        self._around = around
+        self._read: dict[Subject, Reading | Unknown] = {}
+
+    def of(self, subject: Subject) -> Reading | Unknown:
+        found = self._read.get(subject)
+        if found is None:
+            value = self._values.of(subject)
+            if isinstance(value, Unknown):
+                found = value
+            else:
+                found = Reading(value, kind_of(subject), self._around)
+            self._read[subject] = found
+        return found
+
+
 def _tested(row: Row) -> tuple[Operator, tuple[str, ...]]:
     """Of a row that is one test."""
     if isinstance(row.when, Test):
@@ -125,7 +147,7 @@ class _Condition(Protocol):
     @property
     def needs_crm(self) -> bool: ...
 
-    def holds(self, values: Values) -> bool | None: ...
+    def holds(self, known: _Known) -> bool | None: ...
 
 
 def _needs_crm(condition: _Condition) -> bool:
@@ -136,7 +158,7 @@ def _needs_crm(condition: _Condition) -> bool:
 class _Always:
     needs_crm: bool = False
 
-    def holds(self, values: Values) -> bool:
+    def holds(self, known: _Known) -> bool:
         return True
 
 
@@ -149,11 +171,11 @@ class _One:
     def needs_crm(self) -> bool:
         return self.subject.needs_crm
 
-    def holds(self, values: Values) -> bool | None:
-        value = values.of(self.subject)
+    def holds(self, known: _Known) -> bool | None:
+        value = known.of(self.subject)
         if isinstance(value, Unknown):
             return None
-        return self.comparison.holds(value, now=values.now)
+        return self.comparison.fits(value, now=known.now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,14 +190,14 @@ class _Several:
     def needs_crm(self) -> bool:
         return any(part.needs_crm for part in self.parts)
 
-    def holds(self, values: Values) -> bool | None:
-        known = True
+    def holds(self, known: _Known) -> bool | None:
+        sure = True
         for part in self.parts:
-            held = part.holds(values)
+            held = part.holds(known)
             if held is self.decisive:
                 return self.then
-            known = known and held is not None
-        return (not self.then) if known else None
+            sure = sure and held is not None
+        return (not self.then) if sure else None
 
 
 # -- rows that stand together ------------------------------------------------------------------
@@ -185,8 +207,8 @@ class _Several:
 class _Tried:
     rows: tuple[tuple[int, _Condition], ...]
 
-    def matching(self, values: Values) -> Iterator[int]:
-        return (number for number, condition in self.rows if condition.holds(values))
+    def matching(self, known: _Known) -> Iterator[int]:
+        return (number for number, condition in self.rows if condition.holds(known))
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +216,9 @@ class _Indexed:
     subject: Subject
     index: Index
 
-    def matching(self, values: Values) -> Iterator[int]:
-        value = values.of(self.subject)
-        return iter(()) if isinstance(value, Unknown) else self.index.matching(value, values.now)
+    def matching(self, known: _Known) -> Iterator[int]:
+        value = known.of(self.subject)
+        return iter(()) if isinstance(value, Unknown) else self.index.matching(value, known.now)
 
 
 _Run: TypeAlias = _Tried | _Indexed

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
+from services.routing.brief import brief, brief_card
 from services.routing.compiled import CompiledRule, Unknown
 from services.routing.facts import Facts, is_empty
 from services.routing.standing import Standing
@@ -27,12 +28,11 @@ from shared.contracts.routing import (
     RouteReason,
 )
 from shared.errors import ContractError
-from shared.site.rules.places import Manager, Split, ToRule, Way, Ways
+from shared.site.rules.keys import items_of, text_of
+from shared.site.rules.places import LONGEST_CHAIN, Manager, Split, ToRule, Way, Ways, plain_in
 from shared.site.rules.rule import RoutingRule, Row
-from shared.site.rules.subjects import Ask
+from shared.site.rules.subjects import Ask, Subject
 
-#: Rules that lead to rules; a circle is refused when a rule is written.
-LONGEST_CHAIN = 20
 #: Rows that are noted one by one; of more only the last are.
 _ROWS_NOTED = 20
 _LONGEST_ATTRIBUTE = 200
@@ -92,7 +92,7 @@ def _in_rule(standing: Standing, around: Around) -> RouteDecision | ToRule:
         passed_over = True
     _note_value(rule, facts, trace, first=noted == 0)
     _note_rows(standing.compiled, trace, noted + 1, len(rule.rows))
-    reason = RouteReason.NOBODY_FREE if passed_over else _why_no_row(rule, facts)
+    reason = _why_passed_over(rule, facts) if passed_over else _why_no_row(rule, facts)
     return _default(standing, facts, around, reason)
 
 
@@ -100,34 +100,54 @@ def _default(
     standing: Standing, facts: Facts, around: Around, reason: RouteReason
 ) -> RouteDecision | ToRule:
     rule = standing.rule
-    way = _had(rule.default, rule, None, facts, around)
-    if isinstance(way, ToRule):
-        around.trace.note("default", f"{way}: {reason}")
-        return way
-    voicemail = None
-    if way is not None and way.kind is DestinationKind.EXTENSION:
-        if rule.default_voicemail:
-            way = Destination(kind=DestinationKind.VOICEMAIL, target=way.target)
-        elif rule.default_voicemail is False:
-            voicemail = False
+    way = _had(_defaults(rule), rule, None, facts, around)
     around.trace.note("default", f"{way}: {reason}")
-    return _decision(standing, facts, around.trace, reason, destination=way, voicemail=voicemail)
+    if isinstance(way, ToRule):
+        return way
+    return _decision(
+        standing,
+        facts,
+        around.trace,
+        reason,
+        destination=way,
+        voicemail=_voicemail_after(rule, way),
+    )
 
 
 def last_resort(standing: Standing, trace: Trace, reason: RouteReason) -> RouteDecision:
     """The default's last plain place, asking nobody: for when deciding itself went wrong."""
-    places = [way for way in standing.rule.default if isinstance(way, Destination)]
+    rule = standing.rule
+    places = [way for way in plain_in(_defaults(rule)) if isinstance(way, Destination)]
     destination = places[-1] if places else None
     trace.note("default", f"{destination}: {reason}")
     return RouteDecision(
         destination=destination,
         reason=reason,
-        rule=standing.rule.name,
+        rule=rule.name,
         version=standing.version,
-        field=standing.rule.field,
+        field=rule.field,
+        priority=rule.priority,
+        voicemail=_voicemail_after(rule, destination),
         took_ms=trace.elapsed_ms,
-        trace=tuple(trace.steps),
+        trace=trace.steps,
     )
+
+
+def _defaults(rule: RoutingRule) -> Ways:
+    """With the voicemail in place of the extension where the rule says so; not of a manager's."""
+    if not rule.default_voicemail:
+        return rule.default
+    return tuple(
+        Destination(kind=DestinationKind.VOICEMAIL, target=way.target)
+        if isinstance(way, Destination) and way.kind is DestinationKind.EXTENSION
+        else way
+        for way in rule.default
+    )
+
+
+def _voicemail_after(rule: RoutingRule, way: Destination | None) -> bool | None:
+    is_phone = way is not None and way.kind is DestinationKind.EXTENSION
+    return False if is_phone and rule.default_voicemail is False else None
 
 
 # -- where it leads ----------------------------------------------------------------------------
@@ -177,6 +197,15 @@ def _manager(way: Manager, facts: Facts, trace: Trace) -> Destination | None:
 # -- why --------------------------------------------------------------------------------------
 
 
+def _why_passed_over(rule: RoutingRule, facts: Facts) -> RouteReason:
+    """A row matched. Whose customer the caller is may not be known, and that is why then."""
+    evidence, manager = facts.evidence, facts.manager
+    named = manager is not None and manager.extension is not None
+    if named or evidence is None or (evidence.candidates and evidence.failure is None):
+        return RouteReason.NOBODY_FREE
+    return _why_no_row(rule, facts)
+
+
 def _why_no_row(rule: RoutingRule, facts: Facts) -> RouteReason:
     evidence = facts.evidence
     if evidence is None:
@@ -202,7 +231,7 @@ def _note_value(rule: RoutingRule, facts: Facts, trace: Trace, *, first: bool) -
         trace.note("contact", "none found")
     elif rule.field is not None:
         value = evidence.value(rule.field)
-        said = f"{rule.field} is {value!r}"
+        said = f"{rule.field} is {brief(value)!r}"
         if is_empty(value):
             has = "no value in" if evidence.has(rule.field) else "no field"
             said = f"has {has} {rule.field}"
@@ -250,14 +279,14 @@ def _decision(
         version=standing.version,
         row=row,
         field=rule.field,
-        value=evidence.value(rule.field) if evidence and rule.field else None,
-        contact=contact,
+        value=brief(evidence.value(rule.field)) if evidence and rule.field else None,
+        contact=brief_card(contact) if contact is not None else None,
         greeting=greeting,
         priority=priority if priority is not None else rule.priority,
         voicemail=voicemail,
         attributes=attributes,
         took_ms=trace.elapsed_ms,
-        trace=tuple(trace.steps),
+        trace=trace.steps,
     )
 
 
@@ -271,19 +300,20 @@ def _contact(rule: RoutingRule, facts: Facts) -> ContactCard | None:
 def _attributes(rule: RoutingRule, row: Row | None, facts: Facts) -> dict[str, str]:
     """Empty for what is not known: a value of an earlier question must not stay at the PBX."""
     wanted = {**rule.variables, **(row.variables if row is not None else {})}
-    return {name: _text(facts.of(subject), subject.ask) for name, subject in wanted.items()}
+    return {name: _told(subject, facts) for name, subject in wanted.items()}
 
 
-def _text(value: JsonValue | Unknown, ask: Ask) -> str:
-    match value:
-        case Unknown() | None:
-            return ""
-        case bool():
-            return "yes" if value else "no"
-        case list():
-            text = ", ".join(_text(item, ask) for item in value)
-        case dict():
-            text = next((str(value[key]) for key in ("name", "label", "value") if key in value), "")
-        case _:
-            text = str(value)
-    return text[:_LONGEST_ATTRIBUTE]
+def _told(subject: Subject, facts: Facts) -> str:
+    """A number in one spelling, whatever the PBX shows; of a list all, of an object its name."""
+    if subject.ask is Ask.NUMBER:
+        return facts.number.key
+    value = facts.of(subject)
+    if isinstance(value, Unknown):
+        return ""
+    return ", ".join(map(_text, items_of(value)))[:_LONGEST_ATTRIBUTE]
+
+
+def _text(item: JsonValue) -> str:
+    if isinstance(item, bool):
+        return "yes" if item else "no"
+    return text_of(item)

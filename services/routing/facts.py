@@ -15,6 +15,7 @@ from shared.contracts.contacts import ContactCard
 from shared.contracts.routing import DecideRoute, RouteReason
 from shared.phone import PhoneNumber, country_of
 from shared.site.rules.hours import DAYS, Hours
+from shared.site.rules.keys import items_of
 from shared.site.rules.subjects import Ask, Subject
 
 
@@ -58,7 +59,7 @@ class Evidence:
 
 
 def is_empty(value: JsonValue) -> bool:
-    return value is None or value == [] or (isinstance(value, str) and not value.strip())
+    return not items_of(value)
 
 
 class Wanted(Exception):
@@ -108,7 +109,7 @@ class Facts:
             return self._of_contact(subject)
         match subject.ask:
             case Ask.NUMBER:
-                return self.number.key or None
+                return None if self.number.withheld else self.number.raw
             case Ask.COUNTRY:
                 return country_of(self.number.e164) if self.number.e164 else None
             case Ask.WITHHELD:

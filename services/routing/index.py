@@ -9,8 +9,6 @@ from datetime import datetime
 from heapq import merge
 from typing import Generic, TypeAlias, TypeVar
 
-from pydantic import JsonValue
-
 from shared.site.rules.conditions import Operator
 from shared.site.rules.spans import Bound, at, spans_of
 from shared.site.rules.values import (
@@ -18,11 +16,9 @@ from shared.site.rules.values import (
     Comparison,
     Key,
     Kind,
+    Reading,
     head_of,
-    heads_of,
-    items_of,
     key_of,
-    keys_of,
 )
 
 _ORDERS = frozenset(
@@ -72,45 +68,42 @@ class Index:
         self._tried, self._lengths = tuple(tried), tuple(sorted(lengths))
         self._spanned = {type_: _Spanned(of_type) for type_, of_type in spans.items()}
 
-    def matching(self, value: JsonValue, now: datetime) -> Iterator[int]:
+    def matching(self, value: Reading, now: datetime) -> Iterator[int]:
         """
         Numbers of the rows that are true, in their order. Lazy; after the first one with a span,
         the others with one are tried in turn.
         """
-        items = items_of(value)
-        if not items:
+        if not value.items:
             return
-        found = self._found(items)
+        found = self._found(value)
         best = next(found, None)
         for number, comparison in self._tried:
             while best is not None and best < number:
                 yield best
                 best = next(found, None)
-            if comparison.holds(value, now=now):
+            if comparison.fits(value, now=now):
                 yield number
         if best is not None:
             yield best
             yield from found
 
-    def _found(self, items: list[JsonValue]) -> Iterator[int]:
+    def _found(self, value: Reading) -> Iterator[int]:
         """Of those that need not be tried."""
-        keys = {key: None for item in items for key in keys_of(item, self._kind, self._around)}
         ways: list[Iterator[int]] = []
         if self._equal:
-            ways += (self._equal.rows(key) for key in keys if key in self._equal)
+            ways += (self._equal.rows(key) for key in value.keys if key in self._equal)
         if self._heads:
-            ways += (self._heads.rows(head) for head in self._beginnings(items))
+            ways += (self._heads.rows(head) for head in self._beginnings(value))
         for type_, spanned in self._spanned.items():
-            if of_type := [at(key[1]) for key in keys if key[0] == type_]:
-                ways.append(spanned.rows(of_type))
+            if of_type := value.bare.get(type_):
+                ways.append(spanned.rows([at(bare) for bare in of_type]))
         return _once(ways[0] if len(ways) == 1 else merge(*ways))
 
-    def _beginnings(self, items: list[JsonValue]) -> Iterable[str]:
+    def _beginnings(self, value: Reading) -> set[str]:
         """Heads that are wanted by some row."""
         return {
-            text[:length]: None
-            for item in items
-            for text in heads_of(item, self._kind, self._around)
+            text[:length]
+            for text in value.heads
             for length in self._lengths
             if length <= len(text) and text[:length] in self._heads
         }
@@ -185,10 +178,11 @@ class _Spanned:
                 place = _free_from(place, free)
 
     def rows(self, keys: Sequence[Bound]) -> Iterator[int]:
-        """One key within is enough."""
+        """One key within is enough; *keys* are in their order."""
         for place in range(min(map(self._first, keys)), len(self._spans)):
             number, low, high = self._spans[place]
-            if any(low <= key <= high for key in keys):
+            nearest = bisect_left(keys, low)
+            if nearest < len(keys) and keys[nearest] <= high:
                 yield number
 
     def _first(self, key: Bound) -> int:

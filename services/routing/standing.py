@@ -54,6 +54,6 @@ class Standing:
         cls, rule: RoutingRule, *, zone: str, region: str | None, version: int | None = None
     ) -> Standing:
         """*zone* and *region* are the tenant's. Takes a second or two for 100,000 rows."""
-        compiled = CompiledRule(rule, zone=rule.zone or zone, region=region)
+        compiled = CompiledRule(rule, zone=zone, region=region)
         leads_to = frozenset(to for _, to in rule.leads_to)
         return cls(compiled, version, Wants.of(rule), leads_to)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
-from itertools import islice, product
+from itertools import islice, pairwise, product
+from operator import itemgetter
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from shared.site.models import Site
 from shared.site.parts import PartPath
 from shared.site.rules.conditions import tests_in
+from shared.site.rules.places import LONGEST_CHAIN
 from shared.site.rules.reach import unreachable
 from shared.site.rules.rule import RoutingRule, Row
 from shared.site.rules.subjects import Ask, Subject
@@ -200,14 +202,18 @@ def _missing(
 
 
 def _circles(outlines: Sequence[Outline], kept: Sequence[Outline]) -> Iterator[Fault]:
-    """Each once, at the row of the first of *outlines* that it goes through."""
+    """
+    Each once, at the row of the first of *outlines* that it goes through; and ways over more rules
+    than a decision follows.
+    """
     edges = {
         outline.name: {need.name: need for need in outline.needed(Thing.RULE)}
         for outline in (*kept, *outlines)
     }
     places = {outline.name: place for place, outline in enumerate(outlines)}
-    done: set[str] = set()
-    for name in places:
+    #: Rule → how many are on the longest way from it, and the next one there.
+    done: dict[str, tuple[int, str | None]] = {}
+    for name in (*places, *edges):
         if name in done:
             continue
         trail, ahead = [name], [iter(edges[name])]
@@ -215,7 +221,9 @@ def _circles(outlines: Sequence[Outline], kept: Sequence[Outline]) -> Iterator[F
             following = next(ahead[-1], None)
             if following is None:
                 ahead.pop()
-                done.add(trail.pop())
+                one = trail.pop()
+                ways = ((done[to][0] + 1, to) for to in edges[one] if to in done)
+                done[one] = max(ways, key=itemgetter(0), default=(1, None))
             elif following in trail:
                 way = trail[trail.index(following) :]
                 if ours := [name for name in way if name in places]:
@@ -224,6 +232,27 @@ def _circles(outlines: Sequence[Outline], kept: Sequence[Outline]) -> Iterator[F
             elif following not in done and following in edges:
                 trail.append(following)
                 ahead.append(iter(edges[following]))
+    yield from _too_long(done, edges, places)
+
+
+def _too_long(
+    done: Mapping[str, tuple[int, str | None]],
+    edges: Mapping[str, Mapping[str, Need]],
+    places: Mapping[str, int],
+) -> Iterator[Fault]:
+    """The longest way, if it is too long and one of *places* is on it."""
+    start = max(done, key=lambda name: done[name][0], default=None)
+    if start is None or done[start][0] <= LONGEST_CHAIN:
+        return
+    way = [start]
+    while (following := done[way[-1]][1]) is not None:
+        way.append(following)
+    for name, following in pairwise(way):
+        if name in places:
+            said = f"{way[0]} → {way[1]} → … → {way[-1]}"
+            what = f"{len(way)} rules lead to one another, at most {LONGEST_CHAIN} are followed"
+            yield ("rules", places[name], *edges[name][following].path), f"{what}: {said}"
+            return
 
 
 def _circle(way: list[str], first: str, edges: dict[str, dict[str, Need]], place: int) -> Fault:

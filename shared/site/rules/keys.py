@@ -29,8 +29,12 @@ Key: TypeAlias = (
     | tuple[Literal["phone"], str]
     | tuple[Literal["text"], str]
 )
-#: Of a list, those that are looked at.
+#: Of a list, those that are looked at; together they are no longer than one text may be, but for
+#: the last.
 MOST_ITEMS = 1000
+#: Accents upon one letter: Unicode's "stream-safe" text has no more. To put them in order takes as
+#: long as their number squared.
+_MOST_ACCENTS = 30
 #: A number of more digits is no number that anybody compares.
 _LONGEST_NUMBER = 40
 _LONGEST_PHONE = 64
@@ -77,8 +81,16 @@ def items_of(value: JsonValue) -> list[JsonValue]:
     if isinstance(value, str):
         return [value] if value.strip() else []
     if isinstance(value, list):
-        flat = chain.from_iterable(item if isinstance(item, list) else (item,) for item in value)
-        return [one for item in islice(flat, MOST_ITEMS) if (one := _one(item)) is not None]
+        flat = chain.from_iterable(
+            item if isinstance(item, list) else (item,) for item in value[:MOST_ITEMS]
+        )
+        found: list[JsonValue] = []
+        left = LONGEST_TEXT
+        for item in islice(flat, MOST_ITEMS):
+            if left > 0 and (one := _one(item)) is not None:
+                found.append(one)
+                left -= len(one) if isinstance(one, str) else 1
+        return found
     return [] if (one := _one(value)) is None else [one]
 
 
@@ -171,7 +183,20 @@ def folded(text: str) -> str:
     if text.isascii():
         return text.lower()
     # Unicode's canonical caseless matching (D145), in composed form: "cafe" is not in "café".
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
+    decomposed = unicodedata.normalize("NFD", stream_safe(text))
+    return unicodedata.normalize("NFC", decomposed.casefold())
+
+
+def stream_safe(text: str) -> str:
+    """Without the accents that are too many for one letter."""
+    if text.isascii() or len(text) <= _MOST_ACCENTS:
+        return text
+    kept, accents = [], 0
+    for character in text:
+        accents = accents + 1 if unicodedata.combining(character) else 0
+        if accents <= _MOST_ACCENTS:
+            kept.append(character)
+    return "".join(kept)
 
 
 def _number(text: str) -> Decimal | None:

@@ -24,6 +24,8 @@ from shared.contracts.routing import Destination
 from shared.ids import Name
 from shared.site.parts import Part
 
+#: Rules that lead to rules, the first one included.
+LONGEST_CHAIN = 20
 _MOST_WAYS = 10
 _MOST_SHARES = 20
 _WHOLE = 100
@@ -124,6 +126,12 @@ def _known(value: Any, handler: ValidatorFunctionWrapHandler) -> tuple[Way, ...]
     if isinstance(value, str):
         return _alone(value)
     ways: tuple[Way, ...] = handler(value)
+    for place, way in enumerate(ways[:-1], start=1):
+        if is_sure((way,)):
+            raise ValueError(
+                f"number {place} of the list, {way}, can always be had, so those behind it are never "
+                "tried: leave them out"
+            )
     return ways
 
 

@@ -26,14 +26,17 @@ from shared.site.rules.conditions import (
     subject_of,
     tests_in,
 )
-from shared.site.rules.patterns import check_pattern
-from shared.site.rules.places import Manager, Ways, is_sure, plain_in
+from shared.site.rules.patterns import MOST_COST, check_pattern, cost_of
+from shared.site.rules.places import Manager, ToRule, Ways, is_sure, plain_in
 from shared.site.rules.subjects import Ask, Subject, SubjectText
 from shared.site.rules.values import Kind, check_age, check_wanted, kind_of
+from shared.site.rules.vocabulary import check_words
 
 MOST_ROWS = 100_000
 #: In all conditions of one row.
 _MOST_TESTS = 200
+#: Of a record; the CRM is asked for all of them by name.
+_MOST_FIELDS = 100
 FieldName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,100}$")]
 #: What the dialplan plays: a file of the PBX, without its ending.
 Recording = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,99}$")]
@@ -167,6 +170,8 @@ class Row(Extras):
 
     @model_validator(mode="after")
     def says_one_thing(self) -> Self:
+        if self.priority is not None or self.variables:
+            self._check_extras()
         # One of a hundred thousand: the short form makes no model of its test.
         if self.when is None:
             if self.operator is not None:
@@ -186,7 +191,16 @@ class Row(Extras):
             check_values(test.operator, test.values)
             kind = kind_of(test.of) if test.of is not None else Kind.VALUE
             check_wanted(test.operator, test.values, kind)
+            if test.of is not None:
+                check_words(test.of, test.operator, test.values)
         return self
+
+    def _check_extras(self) -> None:
+        if all(isinstance(way, ToRule) for way in plain_in(self.destination)):
+            raise ValueError(
+                "another rule says its own `priority` and `variables`: these are never used, leave "
+                "them out"
+            )
 
 
 _TWO = 2
@@ -291,6 +305,7 @@ class RoutingRule(Extras):
         if self.greeting is not None and not self.ivrs:
             raise ValueError("a greeting is for a menu: say which `ivrs`")
         self._check_subjects()
+        self._check_patterns()
         if not is_sure(self.default):
             raise ValueError("the default ends with a place that is always there, not a manager")
         if self.default_voicemail and not _is_extension(self.default):
@@ -304,12 +319,29 @@ class RoutingRule(Extras):
                     subject_of(test, None) is None for test in tests_in(row.condition)
                 ):
                     raise ValueError(f"row {number} compares a field, but `field` names none")
+        fields = {subject.name for subject in self.subjects if subject.ask is Ask.FIELD}
+        if len(fields) > _MOST_FIELDS:
+            raise ValueError(f"asks for {len(fields)} fields of the CRM, {_MOST_FIELDS} at most")
         if self.crm is None and self.custom is None:
             needs = next((str(subject) for subject in self.subjects if subject.needs_crm), None)
             needs = needs or ("manager" if self.wants_manager else None)
             needs = needs or ("caller_name" if self.caller_name else None)
             if needs is not None:
                 raise ValueError(f"{needs} is asked of a CRM: say which `crm`")
+
+    def _check_patterns(self) -> None:
+        cost = 0
+        for number, row in enumerate(self.rows, start=1):
+            if row.operator is not Operator.MATCHES and row.when is None:
+                continue
+            for test in tests_in(row.condition) if row.condition is not None else ():
+                if test.operator is Operator.MATCHES:
+                    cost += cost_of(test.values[0])
+            if cost > MOST_COST:
+                raise ValueError(
+                    f"row {number}: all `matches` up to here take too long together; say `in`, "
+                    "`starts_with` or `contains` where they will do"
+                )
 
     def _check_custom(self) -> None:
         if self.field is None:

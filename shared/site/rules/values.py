@@ -18,7 +18,7 @@ Telephone numbers are equal however they are spelled, and have no order. Times o
 from __future__ import annotations
 
 import operator as operators
-import unicodedata
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -41,17 +41,17 @@ from shared.site.rules.keys import (
     key_of,
     keys_of,
     kind_of,
-    moments_of,
-    text_of,
     time_of,
 )
 from shared.site.rules.patterns import compiled
+from shared.site.rules.reading import Reading
 
 __all__ = [
     "Around",
     "Comparison",
     "Key",
     "Kind",
+    "Reading",
     "check_age",
     "check_wanted",
     "head_of",
@@ -62,13 +62,15 @@ __all__ = [
     "kind_of",
 ]
 
-_Fits: TypeAlias = Callable[[JsonValue, datetime], bool]
+_Fits: TypeAlias = Callable[[Reading, datetime], bool]
 _COMPARED: dict[Operator, Callable[[Any, Any], bool]] = {
     Operator.LESS: operators.lt,
     Operator.GREATER: operators.gt,
     Operator.LESS_OR_EQUAL: operators.le,
     Operator.GREATER_OR_EQUAL: operators.ge,
 }
+_DOWN = frozenset({Operator.LESS, Operator.LESS_OR_EQUAL})
+_BOTH = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +88,17 @@ class Comparison:
 
     def holds(self, value: JsonValue, *, now: datetime) -> bool:
         """Whether *value* is there and fits; *now* is what ages are counted from."""
-        fits, items = self._fits, items_of(value)
-        for item in items:
-            if fits(item, now):
-                return self.operator is not Operator.NOT_EQUAL
-        return self.operator is Operator.NOT_EQUAL and bool(items)
+        return self.fits(Reading(value, self.kind, self.around), now=now)
+
+    def fits(self, value: Reading, *, now: datetime) -> bool:
+        """The same of what was read for others too, as for this kind and around here."""
+        if not value.items:
+            return False
+        return self._fits(value, now) is not (self.operator is Operator.NOT_EQUAL)
 
     def _made(self) -> _Fits:
         if self.operator is Operator.EXISTS:
-            return lambda item, now: True
+            return lambda value, now: True
         if not self.wanted:
             return _never
         match self.operator:
@@ -111,95 +115,83 @@ class Comparison:
             case Operator.OLDER_THAN | Operator.NEWER_THAN:
                 return self._aged()
             case _:
-                return self._ordered(_COMPARED[self.operator])
+                return self._ordered()
 
     def _equal(self) -> _Fits:
-        kind, around = self.kind, self.around
-        keys = frozenset(key_of(wanted, kind, around) for wanted in self.wanted)
-        return lambda item, now: not keys.isdisjoint(keys_of(item, kind, around))
+        keys = frozenset(key_of(wanted, self.kind, self.around) for wanted in self.wanted)
+        return lambda value, now: not keys.isdisjoint(value.keys)
 
-    def _ordered(self, compare: Callable[[Any, Any], bool]) -> _Fits:
-        kind, around = self.kind, self.around
-        if kind is Kind.PHONE:
+    def _ordered(self) -> _Fits:
+        if self.kind is Kind.PHONE:
             return _never
-        word, bound = key_of(self.wanted[0], kind, around)
-        return lambda item, now: any(
-            key[0] == word and compare(key[1], bound) for key in keys_of(item, kind, around)
-        )
+        compare = _COMPARED[self.operator]
+        # Of several items the one that is the likeliest to fit.
+        likeliest = 0 if self.operator in _DOWN else -1
+        type_, bound = key_of(self.wanted[0], self.kind, self.around)
+
+        def fits(value: Reading, now: datetime) -> bool:
+            found = value.bare.get(type_)
+            return found is not None and compare(found[likeliest], bound)
+
+        return fits
 
     def _between(self) -> _Fits:
         kind, around = self.kind, self.around
         if kind is Kind.PHONE or len(self.wanted) != _BOTH:
             return _never
-        ends = tuple(key_of(wanted, kind, around) for wanted in self.wanted)
-        (word, low), (high_word, high) = ends
-        if word != high_word:
+        (type_, low), (high_type, high) = (key_of(wanted, kind, around) for wanted in self.wanted)
+        if type_ != high_type:
             return _never
-        inside = _inside(low, high, over_midnight=kind is Kind.TIME)
-        return lambda item, now: any(
-            key[0] == word and inside(key[1]) for key in keys_of(item, kind, around)
-        )
+        inside = _outside_in if kind is Kind.TIME and operators.lt(high, low) else _inside
+
+        def fits(value: Reading, now: datetime) -> bool:
+            found = value.bare.get(type_)
+            return found is not None and inside(found, low, high)
+
+        return fits
 
     def _starts_with(self) -> _Fits:
-        kind, around = self.kind, self.around
-        head = head_of(self.wanted[0], kind, around)
-        if not head:
-            return _never
-        return lambda item, now: any(
-            found.startswith(head) for found in heads_of(item, kind, around)
-        )
+        head = head_of(self.wanted[0], self.kind, self.around)
+        return (lambda value, now: value.starts_with(head)) if head else _never
 
     def _contains(self) -> _Fits:
-        kind, around = self.kind, self.around
-        if kind is Kind.PHONE:
-            digits = dialled_of(self.wanted[0])
-            return lambda item, now: (
-                bool(digits)
-                and any(
-                    digits in shown
-                    for shown in (*heads_of(item, kind, around), dialled_of(text_of(item)))
-                )
-            )
-        part = folded(self.wanted[0])
-        return lambda item, now: bool(part) and part in folded(text_of(item))
+        part = (dialled_of if self.kind is Kind.PHONE else folded)(self.wanted[0])
+        return (lambda value, now: value.contains(part)) if part else _never
 
     def _matches(self) -> _Fits:
-        kind, around, pattern = self.kind, self.around, self.wanted[0]
+        pattern = self.wanted[0]
 
-        def fits(item: JsonValue, now: datetime) -> bool:
-            texts: tuple[str, ...] = (unicodedata.normalize("NFC", text_of(item)),)
-            if kind is Kind.PHONE:
-                texts += heads_of(item, kind, around)
+        def fits(value: Reading, now: datetime) -> bool:
             try:
                 # Not kept here: the patterns of all rules share a bounded memory.
-                return any(compiled(pattern).search(text) is not None for text in texts)
+                return any(compiled(pattern).search(text) is not None for text in value.searched)
             except ValueError:
                 return False
 
         return fits
 
     def _aged(self) -> _Fits:
-        zone = self.around.zone
         try:
             age = _age(self.wanted[0])
         except ValueError:
             return _never
         if self.operator is Operator.OLDER_THAN:
-            return lambda item, now: any(now - moment > age for moment in moments_of(item, zone))
-        return lambda item, now: any(now - moment <= age for moment in moments_of(item, zone))
+            return lambda value, now: bool(value.moments) and now - value.moments[0] > age
+        return lambda value, now: bool(value.moments) and now - value.moments[-1] <= age
 
 
-_BOTH = 2
-
-
-def _never(item: JsonValue, now: datetime) -> bool:
+def _never(value: Reading, now: datetime) -> bool:
     return False
 
 
-def _inside(low: Any, high: Any, *, over_midnight: bool) -> Callable[[Any], bool]:
-    if over_midnight and high < low:
-        return lambda found: bool(found >= low or found <= high)
-    return lambda found: bool(low <= found <= high)
+def _inside(found: list[Any], low: Any, high: Any) -> bool:
+    place = bisect_left(found, low)
+    return place < len(found) and bool(found[place] <= high)
+
+
+def _outside_in(found: list[Any], low: Any, high: Any) -> bool:
+    """Over midnight: *low* is in the evening, *high* in the morning."""
+    return bool(found[-1] >= low or found[0] <= high)
 
 
 def _age(text: str) -> timedelta:
@@ -229,8 +221,8 @@ def check_wanted(operator: Operator, wanted: tuple[str, ...], kind: Kind) -> Non
         raise ValueError(
             f"`{operator}`: telephone numbers have no order; say `starts_with` or `in`"
         )
-    if operator in {Operator.STARTS_WITH, Operator.CONTAINS} and not wanted[0].strip():
-        raise ValueError(f"`{operator}` takes more than blanks")
+    if operator is not Operator.MATCHES and any(not text.strip() for text in wanted):
+        raise ValueError(f"`{operator}` takes more than blanks: no value is asked for by `exists`")
     equal = operator in {Operator.EQUAL, Operator.NOT_EQUAL, Operator.IN}
     if kind is Kind.TIME and (ordered or equal):
         for text in wanted:

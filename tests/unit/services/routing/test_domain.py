@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from services.routing.domain import LONGEST_CHAIN, Around, decide, last_resort
+from services.routing.domain import Around, decide, last_resort
 from services.routing.facts import ContactWanted, Evidence, Facts, ManagerFound, ManagerWanted
 from services.routing.standing import Standing
 from services.routing.trace import Trace
@@ -21,6 +21,7 @@ from shared.contracts.routing import DecideRoute, RouteDecision, RouteReason
 from shared.errors import ContractError
 from shared.phone import parse
 from shared.site.rules.hours import Hours
+from shared.site.rules.places import LONGEST_CHAIN
 from shared.site.rules.rule import RoutingRule
 from shared.testing.builders import a_contact
 
@@ -131,7 +132,7 @@ TESTS = st.builds(
     said,
     st.sampled_from(["=", "!=", "<", ">", "<=", ">=", "contains", "starts_with"]),
     st.sampled_from(["1", "5", "10", "GOLD", "silver", "true"]),
-    st.sampled_from([None, "field.Other", "caller.country", "contact.name"]),
+    st.sampled_from([None, "field.Other", "call.dtmf", "contact.name"]),
 )
 CONDITIONS = st.recursive(
     TESTS,
@@ -169,10 +170,10 @@ def test_a_rule_decides_as_its_first_matching_row_does_alone(
     conditions: list[dict[str, Any]], evidence: Evidence
 ) -> None:
     rows = [when(c, f"extension:{number}") for number, c in enumerate(conditions, start=1)]
-    alone = [decided(a_rule(row), evidence) for row in rows]
+    alone = [decided(a_rule(row), evidence, dtmf="5") for row in rows]
     first = next((d for d in alone if d.reason is RouteReason.ROW_MATCHED), None)
 
-    decision = decided(a_rule(*rows), evidence)
+    decision = decided(a_rule(*rows), evidence, dtmf="5")
 
     assert decision.destination == (first or alone[0]).destination
     assert decision.reason is (first or alone[0]).reason
@@ -184,7 +185,7 @@ def test_a_row_without_a_condition_always_matches() -> None:
 
 
 def test_of_several_contacts_the_first_that_has_a_value_decides() -> None:
-    values: list[JsonValue] = [None, "", [], "gold"]
+    values: list[JsonValue] = [None, "", {"id": "1"}, "gold"]
     cards = [a_card(value, contact_id=str(number)) for number, value in enumerate(values)]
 
     decision = decided(a_rule(), seen(*cards, a_card("gold", contact_id="9")))
@@ -213,6 +214,12 @@ def test_zero_and_no_are_values(value: JsonValue) -> None:
         (about("caller.number", "starts_with", "+4477"), {}, True),
         (about("caller.number", "starts_with", "+49"), {}, False),
         (about("caller.number", "in", ["1", "+447700900123"]), {}, True),
+        # As the PBX shows it, too.
+        (about("caller.number", "starts_with", "4477"), {"caller": "447700900123"}, True),
+        (about("caller.number", "starts_with", "4477"), {}, False),
+        (about("caller.number", "matches", r"^\(0"), {"caller": "(07700) 900123"}, True),
+        (about("caller.number", "=", "7"), {"caller": "agent7"}, False),
+        (about("caller.number", "exists"), {"caller": "anonymous"}, False),
         (about("caller.country", "=", "GB"), {"caller": "+442079460000"}, True),
         (about("caller.country", "=", "DE"), {"caller": "+493012345678"}, True),
         (about("caller.withheld", "=", "true"), {"caller": "anonymous"}, True),
@@ -354,6 +361,7 @@ def test_what_goes_to_the_pbx_is_asked_for_too(more: dict[str, Any]) -> None:
         (seen(a_contact()), RouteReason.NO_FIELD),
         (seen(a_contact(), a_card("")), RouteReason.NO_VALUE),
         (seen(a_card("")), RouteReason.NO_VALUE),
+        (seen(a_card([None, ""])), RouteReason.NO_VALUE),
         (seen(a_card("zinc")), RouteReason.NO_ROW_MATCHED),
         (seen(refused=["Leads has no field Tier"]), RouteReason.NO_FIELD),
         (Evidence(failure=RouteReason.OUT_OF_TIME), RouteReason.OUT_OF_TIME),
@@ -395,10 +403,44 @@ def test_the_default_goes_to_its_voicemail_where_the_rule_says_so(
     assert (place(decision), decision.voicemail) == (destination, after)
 
 
-def test_when_all_goes_wrong_the_defaults_last_place_is_left() -> None:
-    rule = a_rule(default=["manager", "queue:last"])
+@pytest.mark.parametrize(
+    ("free", "destination"), [(True, "extension:105"), (False, "voicemail:102")]
+)
+def test_a_manager_who_is_free_is_not_passed_over_for_his_voicemail(
+    free: bool, destination: str
+) -> None:
+    rule = a_rule(default=["manager", "extension:102"], default_voicemail=True)
+    manager = ManagerFound("105", free=free, said="")
+
+    assert place(decided(rule, seen(a_card("zinc")), manager=manager)) == destination
+
+
+@pytest.mark.parametrize(
+    ("default", "flag", "destination", "after"),
+    [
+        (["manager", "queue:last"], None, "queue:last", None),
+        ("extension:102", True, "voicemail:102", None),
+        ("extension:102", False, "extension:102", False),
+        (
+            {
+                "split": [
+                    {"percent": 50, "destination": "queue:a"},
+                    {"percent": 50, "destination": "queue:b"},
+                ]
+            },
+            None,
+            "queue:b",
+            None,
+        ),
+    ],
+)
+def test_when_all_goes_wrong_the_defaults_last_place_is_left(
+    default: Any, flag: bool | None, destination: str, after: bool | None
+) -> None:
+    rule = a_rule(default=default, default_voicemail=flag, priority=7)
     decision = last_resort(standing(rule), Trace(lambda: 0.0), RouteReason.CRM_FAILED)
-    assert (place(decision), decision.reason) == ("queue:last", RouteReason.CRM_FAILED)
+    assert (place(decision), decision.voicemail) == (destination, after)
+    assert (decision.reason, decision.priority) == (RouteReason.CRM_FAILED, 7)
 
 
 # -- digits of a menu -----------------------------------------------------------------------
@@ -423,6 +465,32 @@ def test_a_menu_with_a_greeting_takes_digits_first(
 
     assert decision.reason is reason
     assert decision.greeting == ("hello" if reason is RouteReason.DIGITS_WANTED else None)
+
+
+@pytest.mark.parametrize(
+    ("asked", "destination", "by"),
+    [
+        ({"dtmf": "42"}, "queue:order", "sub"),
+        ({"dtmf": "7"}, "queue:rest", "sub"),
+        ({"collected": True}, "queue:rest", "sub"),
+        # The first rule is asked again, and may take the digits for itself.
+        ({"dtmf": "1"}, "queue:one", "by-tier"),
+    ],
+)
+def test_digits_that_another_rule_asked_for_find_it_again(
+    asked: dict[str, Any], destination: str, by: str
+) -> None:
+    plain: dict[str, Any] = {"crm": None, "field": None, "ivrs": ["main"]}
+    one = when(about("call.dtmf", "=", "1"), "queue:one")
+    order = when(about("call.dtmf", "=", "42"), "queue:order")
+    first = a_rule(one, default="rule:sub", **plain)
+    sub = a_rule(order, name="sub", greeting="order", default="queue:rest", **plain)
+
+    before = decided(first, None, sub, ivr="main")
+    decision = decided(first, None, sub, ivr="main", **asked)
+
+    assert (before.reason, before.greeting) == (RouteReason.DIGITS_WANTED, "order")
+    assert (place(decision), decision.rule) == (destination, by)
 
 
 # -- where rows lead ------------------------------------------------------------------------
@@ -573,6 +641,8 @@ def test_a_rows_words_for_the_pbx_hold_over_the_rules() -> None:
         (True, "yes"),
         (["a", 1], "a, 1"),
         ({"name": "Acme", "id": "1"}, "Acme"),
+        ({"name": None, "title": "Dr"}, "Dr"),
+        ([["a", None], {"label": "b"}], "a, b"),
         ("x" * 500, "x" * 200),
     ],
 )
@@ -580,6 +650,38 @@ def test_a_variable_is_text_empty_where_nothing_is_known(value: JsonValue, text:
     rule = a_rule({"destination": "queue:a"}, variables={"CRM_X": "field.Tier"})
     assert decided(rule, seen(a_card(value))).attributes == {"CRM_X": text}
     assert decided(rule, Evidence(failure=RouteReason.CRM_FAILED)).attributes == {"CRM_X": ""}
+
+
+def test_a_variable_has_the_callers_number_in_one_spelling() -> None:
+    rule = a_rule(
+        {"destination": "queue:a"}, variables={"CRM_X": "caller.number"}, crm=None, field=None
+    )
+
+    for caller in ("07700 900123", "00447700900123"):
+        assert decided(rule, caller=caller).attributes == {"CRM_X": CALLER}
+    assert decided(rule, caller="anonymous").attributes == {"CRM_X": ""}
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["x" * 1_000_000, ["x" * 9_000] * 200, {"name": "x", "a": [["x" * 9_000]]}, [[1]] * 1_000_000],
+)
+def test_what_the_crm_holds_does_not_make_a_decision_large(value: JsonValue) -> None:
+    """It is kept, told over the bus, and sent to the PBX."""
+    decision = decided(a_rule(equal("never", "queue:a")), seen(a_card(value), a_card(value)))
+
+    assert decision.reason is not RouteReason.ROW_MATCHED
+    assert len(decision.model_dump_json()) < 8_000
+    assert isinstance(decision.value, str)
+    assert decision.value.endswith("…")
+
+
+@pytest.mark.parametrize("value", ["x" * 1000, ["a", {"b": 1}], {"name": "Acme"}, 7, None, True])
+def test_other_values_are_shown_as_they_are(value: JsonValue) -> None:
+    card = a_card(value)
+    decision = decided(a_rule(equal("never", "queue:a")), seen(card))
+
+    assert (decision.value, decision.contact) == (value, card)
 
 
 # -- the trace ------------------------------------------------------------------------------
@@ -622,3 +724,31 @@ def test_the_trace_counts_the_milliseconds_since_the_question() -> None:
 
     assert [step.after_ms for step in decision.trace] == [1.0, 2.0]
     assert decision.took_ms == 3.0
+
+
+def test_a_trace_has_an_end() -> None:
+    """Each row leads to the manager, who is busy."""
+    rule = a_rule(*(equal("gold", "manager") for _ in range(5_000)))
+    busy = ManagerFound("101", free=False, said="on a call")
+
+    decision = decided(rule, seen(a_card("gold")), manager=busy)
+
+    steps = [step.step for step in decision.trace]
+    assert len(steps) == 301
+    assert steps[200] == "trace"
+    assert "9702 steps are left out" in decision.trace[200].detail
+    assert steps[-1] == "default"
+
+
+@pytest.mark.parametrize("count", [0, 5, 199, 200, 201, 299, 300])
+def test_a_trace_goes_back_to_what_it_was(count: int) -> None:
+    trace = Trace(lambda: 0.0)
+    for number in range(count):
+        trace.note("row", str(number))
+    before = trace.steps
+
+    for number in range(300 - count):
+        trace.note("row", f"more {number}")
+    trace.back_to(count)
+
+    assert trace.steps == before

@@ -319,6 +319,20 @@ def test_what_is_learnt_and_what_is_heard_come_together() -> None:
     assert desk.busy() == []
 
 
+async def test_who_was_quiet_for_longest_is_asked_about_first_whosever_it_is() -> None:
+    desk, minute = Desk(), timedelta(minutes=1)
+    for number in range(60):
+        desk.hear(0, answered(call_id=f"c{number}"), tenant="large")
+    await desk.clock.advance(SECOND)
+    desk.hear(1, answered(call_id="c"), tenant="small")
+    await desk.clock.advance(minute + SECOND)
+    for tenant, key in desk.staff.unchecked(since=minute)[:50]:
+        desk.staff.checked(tenant, key)
+    await desk.clock.advance(minute + SECOND)
+
+    assert ("small", "c") in desk.staff.unchecked(since=minute)[:50]
+
+
 async def test_calls_are_asked_about_that_keep_somebody_busy_and_are_quiet() -> None:
     desk = Desk()
     desk.hear(0, answered(), started("102", call_id="c2"), leg_ended("103", call_id="c3"))

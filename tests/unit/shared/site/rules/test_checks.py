@@ -18,6 +18,7 @@ from shared.site.rules.checks import (
     outline_of,
     rule_faults,
 )
+from shared.site.rules.places import LONGEST_CHAIN
 from shared.site.rules.rule import RoutingRule
 
 SITE = Site.model_validate(
@@ -48,7 +49,7 @@ def a_row(value: str, to: str, **more: Any) -> dict[str, Any]:
 
 
 def when(of: str, to: str = "queue:a") -> dict[str, Any]:
-    return {"when": {"any": [{"of": of, "value": "open"}]}, "destination": to}
+    return {"when": {"any": [{"of": of, "operator": "exists"}]}, "destination": to}
 
 
 def found(*rules: RoutingRule, others: tuple[RoutingRule, ...] = ()) -> list[Fault]:
@@ -196,6 +197,32 @@ def test_a_circle_through_a_stored_rule_is_the_new_ones_fault() -> None:
 def test_a_circle_among_others_is_no_fault_of_this_rule() -> None:
     one, other = a_rule("a", "1", default="rule:b"), a_rule("b", "2", default="rule:a")
     assert found(a_rule("new", "3", default="rule:a"), others=(one, other)) == []
+
+
+def chained(first: int, last: int, *, dids: str = "") -> list[RoutingRule]:
+    """Rules r1 → r2 → …, the last of them a rule that leads nowhere if it is the 25th."""
+    return [
+        a_rule(f"r{n}", f"{dids}{n}", default=f"rule:r{n + 1}" if n < 25 else "queue:end")
+        for n in range(first, last + 1)
+    ]
+
+
+@pytest.mark.parametrize("first", [1, 5, 6, 7])
+def test_more_rules_than_a_decision_follows_are_refused(first: int) -> None:
+    faults = found(*chained(first, 25))
+
+    what = (
+        f"{26 - first} rules lead to one another, at most {LONGEST_CHAIN} are followed: "
+        f"r{first} → r{first + 1} → … → r25"
+    )
+    assert faults == ([(("rules", 0, "default"), what)] if 26 - first > LONGEST_CHAIN else [])
+
+
+def test_a_rule_that_makes_a_way_of_stored_ones_too_long_is_at_fault() -> None:
+    stored = (*chained(1, 9), *chained(11, 25))
+
+    assert found(*chained(10, 10), others=stored)[0][0] == ("rules", 0, "default")
+    assert found(a_rule("new", "99"), others=(*stored, *chained(10, 10))) == []
 
 
 def test_a_row_that_is_never_taken_is_named() -> None:

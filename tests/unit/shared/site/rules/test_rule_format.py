@@ -137,7 +137,44 @@ def faults(**words: Any) -> list[str]:
             {"destination": {"split": [WHOLE[0], {"percent": 0, "destination": "queue:b"}]}},
             "rows.0.destination.0.split.1.percent: Input should be greater than or equal to 1",
         ),
+        (
+            {"destination": ["manager", "queue:a", "extension:101"]},
+            "rows.0.destination: number 2 of the list, queue:a, can always be had, so those behind it",
+        ),
+        (
+            {"destination": ["rule:b", "queue:a"]},
+            "rows.0.destination: number 1 of the list, rule:b, can always be had",
+        ),
+        # What can never be.
+        ({"operator": "=", "value": " "}, "rows.0: `=` takes more than blanks"),
+        ({"operator": "in", "value": ["a", "\t"]}, "rows.0: `in` takes more than blanks"),
+        (
+            {"when": {"of": "time.weekday", "value": "monday"}},
+            "rows.0: time.weekday is never 'monday': it is one of mon, tue, wed,",
+        ),
+        (
+            {"when": {"any": [{"of": "hours.office", "operator": "!=", "value": "opened"}]}},
+            "rows.0: hours.office is never 'opened': it is one of open, closed, holiday",
+        ),
+        (
+            {"when": {"of": "caller.country", "operator": "in", "value": ["DE", "UK"]}},
+            "rows.0: caller.country is never 'UK': it is a country's two letters by ISO 3166: GB",
+        ),
+        (
+            {"when": {"of": "agent.101", "value": "available"}},
+            "rows.0: agent.101 is never 'available': it is one of free, busy, break,",
+        ),
+        ({"when": {"of": "contact.known", "value": "maybe"}}, "contact.known is never 'maybe'"),
+        ({"operator": "matches", "value": "[a-z]{1000}" * 6}, "takes too long: shorten what is"),
         # What goes along.
+        (
+            {"destination": "rule:vip", "priority": 9},
+            "rows.0: another rule says its own `priority` and `variables`: these are never used",
+        ),
+        (
+            {"destination": "rule:vip", "variables": {"CRM_A": "call.did"}},
+            "rows.0: another rule says its own",
+        ),
         ({"priority": 1001}, "rows.0.priority: Input should be less than or equal to 1000"),
         ({"variables": {"TIER": "field.Tier"}}, "rows.0.variables.TIER: String should match patte"),
         (
@@ -165,6 +202,30 @@ def test_what_a_row_may_not_say(words: dict[str, Any], said: str) -> None:
         ({"crm": None}, ": field.Tier is asked of a CRM: say which `crm`"),
         ({"field": None}, ": row 1 compares a field, but `field` names none"),
         ({"field": None, "rows": [{"destination": "queue:a"}, GOLD]}, ": row 2 compares a field"),
+        (
+            {
+                "rows": [
+                    GOLD,
+                    *(
+                        {
+                            "when": {"of": f"field.A{n}", "operator": "exists"},
+                            "destination": "queue:a",
+                        }
+                        for n in range(100)
+                    ),
+                ]
+            },
+            ": asks for 101 fields of the CRM, 100 at most",
+        ),
+        (
+            {
+                "rows": [
+                    {"operator": "matches", "value": f"^a{n}$", "destination": "queue:a"}
+                    for n in range(1000)
+                ]
+            },
+            ": row 926: all `matches` up to here take too long together",
+        ),
         ({"field": "Tier 1"}, "field: String should match pattern"),
         ({"greeting": "welcome"}, ": a greeting is for a menu: say which `ivrs`"),
         ({"ivrs": ["menu"], "greeting": "../secret"}, "greeting: String should match pattern"),

@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shared.site.rules.conditions import Operator
+from shared.site.rules.keys import folded
 from shared.site.rules.subjects import Ask, Subject
 from shared.site.rules.values import (
     Around,
@@ -105,6 +106,9 @@ def test_a_subject_says_how_its_values_are_read(subject: Subject, kind: Kind) ->
         ("in", ("09:30", "24:30"), Kind.TIME, "'24:30' is no time of day"),
         ("between", ("22:00", "6"), Kind.TIME, "'6' is no time of day"),
         ("contains", (" ",), Kind.VALUE, "takes more than blanks"),
+        ("=", ("  ",), Kind.VALUE, "takes more than blanks: no value is asked for by `exists`"),
+        ("!=", (" ",), Kind.VALUE, "takes more than blanks"),
+        ("in", ("GOLD", "\n"), Kind.PHONE, "takes more than blanks"),
         ("starts_with", ("\t",), Kind.PHONE, "takes more than blanks"),
     ],
 )
@@ -315,6 +319,35 @@ def test_of_long_lists_and_texts_only_the_beginning_counts() -> None:
     assert not holds(["a"] * 1000 + ["b"], Operator.EQUAL, "b")
     assert holds("a" * 9_999 + "b", Operator.CONTAINS, "b")
     assert not holds("a" * 10_000 + "b", Operator.CONTAINS, "b")
+
+
+def test_of_a_list_of_long_texts_no_more_counts_than_of_one_text() -> None:
+    """A thousand notes of ten thousand letters would hold up every call."""
+    assert holds(["a" * 5_000, "b" * 5_000, "c"], Operator.CONTAINS, "b")
+    assert not holds(["a" * 5_000, "b" * 5_000, "c"], Operator.CONTAINS, "c")
+
+
+def test_patterns_are_looked_for_in_the_first_thousand_characters() -> None:
+    assert holds("a" * 999 + "b", Operator.MATCHES, "b")
+    assert not holds("a" * 1_000 + "b", Operator.MATCHES, "b")
+
+
+def test_of_accents_upon_one_letter_only_the_first_count() -> None:
+    """To put ten thousand in order takes a second, in each comparison."""
+    heap = "a" + "\u0301" * 5_000 + "\u0316" * 4_998 + "z"
+
+    assert len(folded(heap)) < 40
+    assert holds(heap, Operator.CONTAINS, "z")
+    assert holds(heap, Operator.MATCHES, "^á")
+    assert holds("Zoe\u0308" * 100, Operator.EQUAL, "zoë" * 100)
+
+
+def test_items_are_compared_each_for_itself() -> None:
+    assert not holds(["gold", "fish"], Operator.CONTAINS, "dfi")
+    assert not holds(["gold", "fish"], Operator.CONTAINS, "d fi")
+    assert not holds(["gold", "fish"], Operator.STARTS_WITH, "sh")
+    assert holds(["gold", "fish"], Operator.STARTS_WITH, "fi")
+    assert not holds(["gold\nfish"], Operator.STARTS_WITH, "fish")
 
 
 @pytest.mark.parametrize("kind", Kind)
