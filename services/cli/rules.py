@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import yaml
+from pydantic import JsonValue
 from rich.markup import escape
 from rich.table import Table
 
@@ -22,6 +24,8 @@ from shared.site.documents import RuleDocument
 from shared.site.masked import masked_rule
 from shared.site.parts import Sealing
 
+#: YAML 1.1, 4.1.1 and 4.1.4.
+_NOT_YAML = re.compile("[\\x7f-\\x9f\\u2028\\u2029\\ufeff\\ufffe\\uffff]")
 #: Numbers and menus in a line of the list.
 _SOME = 3
 _RULE = typer.Argument(metavar="TENANT/NAME", help="Which rule.")
@@ -54,7 +58,7 @@ def list_rules(
             await platform.rules.refresh()
             for owner, documents in sorted(platform.rules.current.items()):
                 for document in documents.values():
-                    if tenant in {None, owner} and search.casefold() in _words(document):
+                    if tenant in {None, owner} and document.has(search):
                         table.add_row(*_cells(document))
         return table
 
@@ -209,19 +213,13 @@ def _who() -> str:
         return f"user {os.getuid()}, callmesh rule"
 
 
-def _words(document: RuleDocument) -> str:
-    crm = "custom" if document.custom else document.crm
-    texts = (document.name, document.field, crm, *document.dids, *document.ivrs)
-    return "\n".join(text for text in texts if text).casefold()
-
-
 def _cells(document: RuleDocument) -> list[str]:
     location = [f"menu {ivr}" for ivr in document.ivrs] + list(document.dids)
     cells = (
         document.key,
         document.field or "",
         ", ".join(location[:_SOME] + ["…"] * (len(location) > _SOME)) or "other rules",
-        "custom" if document.custom else document.crm or "",
+        document.crm_words,
         str(document.rows),
         str(document.number),
         f"{document.changed_at:%Y-%m-%d %H:%M}",
@@ -230,10 +228,16 @@ def _cells(document: RuleDocument) -> list[str]:
     return [escape(cell) for cell in cells]
 
 
+def _as_flow(row: JsonValue) -> str:
+    """JSON is YAML but for characters that YAML takes for the end of a line, or not at all."""
+    text = json.dumps(row, ensure_ascii=False)
+    return _NOT_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def _as_yaml(rule: dict[str, Any]) -> str:
     """A line per row: of a hundred thousand, too."""
     shown = masked_rule(rule)
     rows = shown.pop("rows")
     text = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
-    lines = [f"  - {json.dumps(row, ensure_ascii=False)}" for row in rows]  # type: ignore[union-attr]  # a list, as stored
+    lines = [f"  - {_as_flow(row)}" for row in rows]  # type: ignore[union-attr]  # a list, as stored
     return "\n".join([f"{text}rows:", *lines])

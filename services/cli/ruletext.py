@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ class RuleText:
 
 def read_rule_file(file: Path, *, rows: Path | None, sealing: Sealing) -> RuleText:
     """
-    The rule of *file*, secrets sealed; *rows* is a CSV file with its rows.
+    The rule of *file*, secrets sealed, asterisks too; *rows* is a CSV file with its rows.
 
     Raises: BadSetting with a line for each fault: ``rows.csv:12: destination: …``.
     """
@@ -72,7 +72,7 @@ def read_rule_file(file: Path, *, rows: Path | None, sealing: Sealing) -> RuleTe
         found, lines = read_rows(rows)
         said = {**said, "rows": found}
     try:
-        rule = RoutingRule.model_validate(said, context=sealing)
+        rule = RoutingRule.model_validate(said, context=replace(sealing, kept=True))
     except ValidationError as error:
         faults = [
             line(file.name, document, path, what)
@@ -115,9 +115,8 @@ def read_rows(file: Path) -> tuple[tuple[Row, ...], tuple[int, ...]]:
 
 def _records(file: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:
     """Line and cells of each row that is not empty. Raises: BadSetting."""
-    first = text.partition("\n")[0]
-    # What a spreadsheet writes where the comma is in the numbers.
-    mark = ";" if first.count(";") > first.count(",") else ","
+    # What a spreadsheet writes where the comma is in the numbers, and what it copies.
+    mark = max(",;\t", key=text.partition("\n")[0].count)
     reader = csv.reader(StringIO(text, newline=""), delimiter=mark, strict=True)
     number = 1
     try:
@@ -163,5 +162,10 @@ def _text(file: Path) -> str:
             raise BadSetting(f"{file}: larger than {_LARGEST // 1024**2} MiB")
         # A spreadsheet puts a mark before the first letter.
         return file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadSetting(f"{file}: cannot be read: {error}") from None
+    except OSError as error:
+        raise BadSetting(f"{file}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        number = error.object[: error.start].count(b"\n") + 1
+        raise BadSetting(
+            f"{file}:{number}: cannot be read: not UTF-8; save it anew in that encoding"
+        ) from None

@@ -22,6 +22,9 @@ from shared.site.file import read_site_file
 from shared.site.parts import Sealing
 from shared.site.templated import Surroundings
 
+#: What nobody may do for one phone alone.
+_OF_THE_TENANT = frozenset({Scope.SITE_READ, Scope.SITE_WRITE})
+
 
 def register(app: typer.Typer) -> None:
     app.command()(apply)
@@ -89,6 +92,11 @@ def issue(
     lifetime = to_duration(expires_in) if expires_in else None
     if expires_in and not isinstance(lifetime, timedelta):
         raise ContractError(f"--expires-in {expires_in}: say 90d, 12h or 30m")
+    if extension is not None and (whole := _OF_THE_TENANT & set(scope)):
+        raise ContractError(
+            f"--extension {extension}: {', '.join(sorted(whole))} is about the whole tenant; "
+            "issue a key without --extension for it"
+        )
 
     async def work() -> str:
         async with looking() as platform:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, JsonValue, RootModel, StringConstraints, ValidationError
 
 from services.gateway.deps import HttpDeps
-from shared.errors import Conflict, ContractError, NotFound
+from shared.errors import BadSetting, Conflict, ContractError, NotFound
 from shared.http.auth import Caller, Scope
 from shared.http.routes import FromBody, FromHeader, FromKey, FromPath, FromQuery, Routes
 from shared.ids import Name
@@ -133,10 +135,9 @@ class RollBackRule(OfRule):
 @routes("GET", "/v1/rules", scope=Scope.SITE_READ)
 async def list_rules(deps: HttpDeps, asked: ListRules) -> RuleSummaries:
     """List the routing rules, or search among them."""
-    wanted = asked.search.casefold()
     documents = deps.rules.book.of(asked.caller.tenant).values()
     return RuleSummaries(
-        rules=tuple(_summary(document) for document in documents if _has(document, wanted))
+        rules=tuple(_summary(document) for document in documents if document.has(asked.search))
     )
 
 
@@ -165,13 +166,15 @@ async def put_rule(deps: HttpDeps, asked: PutRule) -> RuleShown:
     await _note(deps, asked, "put_rule")
     # What of the old one stays was read from it: its secrets must not come to another.
     expected = old.number if asked.expected is None and old is not None else asked.expected
-    new = await deps.rules.put_rule(tenant, rule, by=_by(asked), expected=expected)
+    with _sealed_by_a_lost_key(asked):
+        new = await deps.rules.put_rule(tenant, rule, by=_by(asked), expected=expected)
     return await _shown(new)
 
 
 @routes("DELETE", "/v1/rules/{name}", scope=Scope.SITE_WRITE, errors=(NotFound, Conflict))
 async def delete_rule(deps: HttpDeps, asked: DeleteRule) -> RuleSummary:
     """Remove a routing rule; its versions stay. Refused while other rules lead to it."""
+    await deps.rules.book.refresh()
     if asked.name not in deps.rules.book.of(asked.caller.tenant):
         raise NotFound(f"There is no rule {asked.name}.")
     if asked.confirm != asked.name:
@@ -207,9 +210,10 @@ async def read_rule_version(deps: HttpDeps, asked: OfRuleVersion) -> RuleAtVersi
 async def roll_back_rule(deps: HttpDeps, asked: RollBackRule) -> RuleShown:
     """Make a routing rule what it was, as a new version; also one that was removed."""
     await _note(deps, asked, "roll_back_rule")
-    new = await deps.rules.roll_back(
-        asked.caller.tenant, asked.name, asked.body.number, by=_by(asked)
-    )
+    with _sealed_by_a_lost_key(asked):
+        new = await deps.rules.roll_back(
+            asked.caller.tenant, asked.name, asked.body.number, by=_by(asked)
+        )
     return await _shown(new)
 
 
@@ -230,6 +234,16 @@ def _read(
         ) from None
 
 
+@contextmanager
+def _sealed_by_a_lost_key(asked: OfRule) -> Iterator[None]:
+    try:
+        yield
+    except BadSetting as error:
+        raise Conflict(
+            f"{error.message}. Or remove rule {asked.name}, and make it with its secrets anew."
+        ) from None
+
+
 async def _note(deps: HttpDeps, asked: OfRule, action: str) -> None:
     await deps.audit.note(
         tenant=asked.caller.tenant,
@@ -241,12 +255,6 @@ async def _note(deps: HttpDeps, asked: OfRule, action: str) -> None:
 
 def _by(asked: OfRule) -> str:
     return f"key {asked.caller.key_name}"
-
-
-def _has(document: RuleDocument, wanted: str) -> bool:
-    texts = (document.name, document.field, document.crm, *document.dids, *document.ivrs)
-    said = [text.casefold() for text in texts if text]
-    return any(wanted in text for text in [*said, "custom" if document.custom else ""])
 
 
 def _summary(document: RuleDocument) -> RuleSummary:
@@ -261,7 +269,7 @@ def _row(document: RuleDocument) -> dict[str, Any]:
         "location": "IVR" if document.ivrs else with_numbers,
         "dids": document.dids,
         "ivrs": document.ivrs,
-        "crm": "custom" if document.custom else document.crm,
+        "crm": document.crm_words or None,
         "rows": document.rows,
         "version": document.number,
         "changed_at": document.changed_at,

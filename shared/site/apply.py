@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -46,8 +46,8 @@ class Plan:
     #: Tenants whose document is new.
     new: frozenset[str]
     rules: Sequence[RuleWrite]
-    #: Of the last change of a rule that was seen.
-    serial: int
+    #: Tenant → its rules, as :meth:`RuleBook.numbers`, when they were checked.
+    seen: Mapping[str, Mapping[str, int]]
 
     @property
     def tenants(self) -> frozenset[str]:
@@ -65,7 +65,8 @@ async def plan(sites: Sequence[WholeSite], desk: RuleDesk, *, by: str, prune: bo
     with what stays; ContractError for a rule too large.
     """
     await desk.book.refresh()
-    serial, book = desk.book.serial, desk.book.current
+    book = desk.book.current
+    seen = {site.tenant: desk.book.numbers(site.tenant) for site in sites}
     changes: list[Change] = []
     documents: list[SiteDocument] = []
     rules: list[RuleWrite] = []
@@ -95,21 +96,27 @@ async def plan(sites: Sequence[WholeSite], desk: RuleDesk, *, by: str, prune: bo
             )
         changes += [*found, *planned.changes]
         rules += planned.writes
-    return Plan(changes, documents, frozenset(new), rules, serial)
+    return Plan(changes, documents, frozenset(new), rules, seen)
 
 
 async def carry_out(wanted: Plan, desk: RuleDesk) -> None:
     """Raises: Conflict when somebody else changed a tenant meanwhile; what was before it is done."""
-    await store_sites(wanted.documents, wanted.new, desk.stored.sites, clock=desk.clock)
-    # What is put comes before what goes, so that no number is without a rule for a moment.
-    for number, write in enumerate(sorted(wanted.rules, key=lambda w: w.new.deleted), start=1):
-        try:
-            await desk.write(write, wanted.serial + number)
-        except (Conflict, NotFound):
-            raise Conflict(
-                f"tenant {write.new.tenant}: somebody else changed a rule meanwhile; apply again"
-            ) from None
     await desk.book.refresh()
+    for tenant in sorted(wanted.tenants):
+        if desk.book.numbers(tenant) != wanted.seen[tenant]:
+            raise _changed(tenant)
+    await store_sites(wanted.documents, wanted.new, desk.stored.sites, clock=desk.clock)
+    seen = {tenant: dict(numbers) for tenant, numbers in wanted.seen.items()}
+    # What is put comes before what goes, so that no number is without a rule for a moment.
+    for write in sorted(wanted.rules, key=lambda w: w.new.deleted):
+        tenant = write.new.tenant
+        if await desk.commit(write, seen[tenant]) is None:
+            raise _changed(tenant)
+        seen[tenant][write.new.name] = write.new.number
+
+
+def _changed(tenant: str) -> Conflict:
+    return Conflict(f"tenant {tenant}: somebody else changed a rule meanwhile; apply again")
 
 
 async def store_sites(

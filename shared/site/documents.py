@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -46,8 +47,18 @@ class RuleDocument(Document, Outline):
     what: str
     changed_at: Instant
     changed_by: str
-    #: Of the change, over all tenants: digits, without gaps, so that no reader misses one.
+    #: Of the change, over all tenants: digits; later changes have later ones.
     serial: str
+
+    @property
+    def crm_words(self) -> str:
+        """The connection's name, or ``custom``; empty without any."""
+        return "custom" if self.custom else self.crm or ""
+
+    def has(self, search: str) -> bool:
+        """Whether that is in its name, field, a DID, a menu or the CRM; case does not matter."""
+        texts = (self.name, self.field or "", self.crm_words, *self.dids, *self.ivrs)
+        return any(search.casefold() in text.casefold() for text in texts)
 
     def read(self) -> RoutingRule:
         """A second for a hundred thousand rows: call it in a thread. Raises: ContractError."""
@@ -72,16 +83,20 @@ class RuleSource(Document):
     source: str
 
 
+class RuleTurn(Document):
+    """Whose turn it is to write a rule: one document for all tenants, as serials are."""
+
+    #: Of the last change, or of the one that is being written.
+    serial: int
+    taken_at: Instant
+
+
 RULES: CollectionSpec[RuleDocument] = CollectionSpec(
     name="site.rules",
     model=RuleDocument,
-    # Unique: of two changes at once one has to be made anew, after a look at the other.
-    # The second is in the order that changes are read in.
-    indexes=(
-        Index(fields=("serial",), unique=True),
-        Index(fields=("serial", "key")),
-        Index(fields=("tenant",)),
-    ),
+    # The first is in the order that changes are read in. By the second every process asks each
+    # second whether the last one is still there, and nobody has to look into megabytes.
+    indexes=(Index(fields=("serial", "key")), Index(fields=("serial", "changed_at"))),
 )
 RULE_VERSIONS: CollectionSpec[RuleVersion] = CollectionSpec(
     name="site.rule_versions",
@@ -91,6 +106,7 @@ RULE_VERSIONS: CollectionSpec[RuleVersion] = CollectionSpec(
 RULE_SOURCES: CollectionSpec[RuleSource] = CollectionSpec(
     name="site.rule_sources", model=RuleSource
 )
+RULE_TURNS: CollectionSpec[RuleTurn] = CollectionSpec(name="site.rule_turns", model=RuleTurn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +117,7 @@ class Stored:
     rules: Collection[RuleDocument]
     versions: Collection[RuleVersion]
     sources: Collection[RuleSource]
+    turns: Collection[RuleTurn]
 
     @classmethod
     def in_store(cls, store: DocumentStore) -> Stored:
@@ -109,6 +126,7 @@ class Stored:
             store.collection(RULES),
             store.collection(RULE_VERSIONS),
             store.collection(RULE_SOURCES),
+            store.collection(RULE_TURNS),
         )
 
 
@@ -122,6 +140,14 @@ def source_of(rule: RoutingRule) -> str:
             "`rule:NAME` of the next"
         )
     return source
+
+
+def says_same(one: str, other: str) -> bool:
+    """Also where the keys of an object, such as credentials, stand in another order."""
+    try:
+        return one == other or json.loads(one) == json.loads(other)
+    except ValueError:
+        return False  # one of a deletion has no text
 
 
 def rule_of(source: str, *, name: str) -> RoutingRule:

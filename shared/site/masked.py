@@ -9,9 +9,10 @@ from pydantic import JsonValue
 
 from shared.errors import ContractError
 from shared.secrets import PREFIX
+from shared.site.parts import KEPT
 
-#: In place of a secret that is set; sent back, it means that it stays.
-KEPT = "********"
+__all__ = ["KEPT", "is_sealed", "masked_rule", "unmasked_rule"]
+
 
 _HEADER = ("custom", "header", "value")
 Settings = Mapping[str, JsonValue]

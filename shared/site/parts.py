@@ -20,6 +20,8 @@ from pydantic import (
 
 from shared.secrets import PREFIX, Sealed, SecretBox
 
+#: In place of a secret that is set; sent back, it means that it stays.
+KEPT = "********"
 #: Keys and numbers that lead to a part of a site.
 PartPath = tuple[str | int, ...]
 Did = Annotated[str, StringConstraints(pattern=r"^\+?[0-9*#]{1,20}$")]
@@ -39,11 +41,15 @@ Zone = Annotated[Text, AfterValidator(_zone)]
 
 @dataclass(frozen=True, slots=True)
 class Sealing:
-    """Validation context while a site *file* is read: its secrets are resolved and sealed."""
+    """
+    Validation context while a *file* is read: its secrets are resolved and sealed. *kept*: who
+    reads it puts what is stored in the place of asterisks; else they are a fault.
+    """
 
     box: SecretBox
     environment: Mapping[str, str]
     folder: Path
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,8 @@ def _seal(value: Any, info: ValidationInfo) -> Any:
 
 
 def _resolved(value: Any, sealing: Sealing) -> str:
+    if value == KEPT and not sealing.kept:
+        raise ValueError("asterisks are no secret: say it, as {env: NAME} or {file: path}")
     if isinstance(value, str) and not value.startswith(PREFIX):
         return value
     if isinstance(value, Mapping) and set(value) == {"env"}:

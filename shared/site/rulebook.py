@@ -19,8 +19,8 @@ __all__ = ["RuleBook", "RuleDocument"]
 
 log = structlog.get_logger(__name__)
 
-#: A page is held in memory twice, and a rule may have eight megabytes.
-_PAGE = 20
+#: A rule may have eight megabytes, and a page of them has to come within the store's time for a call.
+_PAGE = 4
 _DIGITS = 12
 
 
@@ -28,9 +28,9 @@ class RuleBook:
     """
     Reads never wait and never fail: while the store is away what was there last holds.
 
-    Every change of a rule, over all tenants, has the next :attr:`serial`, and a deletion is a
-    change like others. So reading on from the last one misses none, whatever clocks say, and reads
-    nothing twice.
+    Every change of a rule, over all tenants, has a later :attr:`serial` than the one before, which
+    can be read by then, and a deletion is a change like others. So reading on from the last one
+    misses none, whatever clocks say, and reads nothing twice.
     """
 
     def __init__(self, rules: Collection[RuleDocument], clock: Clock, *, poll: timedelta) -> None:
@@ -41,8 +41,13 @@ class RuleBook:
         self._current: Mapping[str, Mapping[str, RuleDocument]] = MappingProxyType({})
         self._reading = asyncio.Lock()
         self._changed = asyncio.Event()
-        self.serial = 0
+        self._last: RuleDocument | None = None
         self.loaded = False
+
+    @property
+    def serial(self) -> int:
+        """Of the last change that was read."""
+        return int(self._last.serial) if self._last is not None else 0
 
     @property
     def current(self) -> Mapping[str, Mapping[str, RuleDocument]]:
@@ -55,6 +60,10 @@ class RuleBook:
     def last(self, tenant: str, name: str) -> RuleDocument | None:
         """Also of a rule that was deleted."""
         return self._known.get(key_of(tenant, name))
+
+    def numbers(self, tenant: str) -> Mapping[str, int]:
+        """Version of each of the tenant's rules by its name, also of those that were deleted."""
+        return {one.name: one.number for one in self._known.values() if one.tenant == tenant}
 
     def dids(self, tenant: str) -> tuple[str, ...]:
         """All numbers of the tenant's rules, as they are written there."""
@@ -97,11 +106,10 @@ class RuleBook:
         """Whether the store is not the one that was read before."""
         if await self._rules.count() != len(known):
             return True
-        return bool(
-            self.serial
-            and not changed
-            and not await self._rules.count(serial=serial_text(self.serial))
-        )
+        last = self._last
+        if last is None or last.key in changed:
+            return False
+        return not await self._rules.count(serial=last.serial, changed_at=last.changed_at)
 
     def _take(self, known: dict[str, RuleDocument]) -> None:
         tenants: dict[str, dict[str, RuleDocument]] = defaultdict(dict)
@@ -112,7 +120,7 @@ class RuleBook:
         self._current = MappingProxyType(
             {tenant: MappingProxyType(rules) for tenant, rules in tenants.items()}
         )
-        self.serial = max((int(document.serial) for document in known.values()), default=0)
+        self._last = max(known.values(), key=lambda document: document.serial, default=None)
         self.loaded = True
         self._changed.set()
         self._changed = asyncio.Event()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,7 +11,7 @@ from typing import Self
 
 from shared.clock import Clock
 from shared.crm.registry import Templates
-from shared.errors import Conflict, ContractError, NotFound
+from shared.errors import Conflict, ContractError, NotFound, PermanentError
 from shared.moments import to_instant
 from shared.secrets import SecretBox
 from shared.site.documents import (
@@ -20,20 +20,24 @@ from shared.site.documents import (
     RuleVersion,
     Stored,
     rule_of,
+    says_same,
     source_of,
 )
 from shared.site.models import Site
 from shared.site.rulebook import RuleBook, key_of, serial_text
 from shared.site.rules.checks import Outline, Thing, in_words, outline_of, rule_faults
 from shared.site.rules.rule import RoutingRule
-from shared.site.seals import with_old_seals
+from shared.site.ruleturns import Turns
+from shared.site.seals import with_current_seals, with_old_seals
 from shared.site.templated import rule_words_faults
 from shared.storage.port import DocumentStore, Find
 
 #: Versions of a rule that are kept.
 MOST_VERSIONS = 100
-#: Rules of every tenant wait for each other.
+#: Looks at what others of the tenant changed meanwhile.
 _TRIES = 20
+#: Rules of every tenant are written one after the other; so often a turn is asked for.
+_ASKED = 200
 _POLL = timedelta(seconds=1)
 
 
@@ -63,9 +67,9 @@ class RuleDesk:
     Rules of every tenant, put, deleted and rolled back. *by* is who does it; *expected* the number
     that the rule has to have, 0 where there is to be none: else it is a Conflict.
 
-    A rule is checked against all others of the *book*, and written with the serial after the
-    book's. Whoever was faster has taken that serial, and so the check is made again: two rules
-    cannot take one DID, nor lead to each other, because they were changed at the same moment.
+    A rule is checked against all others of the *book*, and written in a turn of its own, while
+    those of its tenant are as they were checked; else the check is made again. So two rules cannot
+    take one DID, nor lead to each other, because they were changed at the same moment.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class RuleDesk:
         self.secrets = secrets
         self.clock = clock
         self.templates = templates
+        self._turns = Turns(stored.turns, clock)
 
     @classmethod
     def at(cls, store: DocumentStore, *, secrets: SecretBox, clock: Clock) -> Self:
@@ -107,14 +112,14 @@ class RuleDesk:
         """Its last version. Raises: NotFound; Conflict, also while other rules lead to it."""
         for _ in range(_TRIES):
             await self.book.refresh()
-            serial, others = self.book.serial, self.book.of(tenant)
+            seen, others = self.book.numbers(tenant), self.book.of(tenant)
             old = others.get(name)
             if old is None:
                 raise NotFound(f"There is no rule {name}.")
             _check(old, expected)
             if leading := [other.name for other in others.values() if _leads(other, name)]:
                 raise Conflict(f"Rules lead to {name}: {', '.join(leading[:20])}.")
-            if await self._written(RuleWrite.deletion(old, by=by), serial + 1):
+            if await self.commit(RuleWrite.deletion(old, by=by), seen):
                 return old
         raise _too_many(name)
 
@@ -164,14 +169,37 @@ class RuleDesk:
                 f"There is no version {number} of a rule {name}; the newest {MOST_VERSIONS} are kept."
             ) from None
 
-    async def write(self, wanted: RuleWrite, serial: int) -> RuleDocument:
-        """Without any check but the store's. Raises: Conflict when somebody was faster."""
+    async def commit(self, wanted: RuleWrite, seen: Mapping[str, int]) -> RuleDocument | None:
+        """
+        Without any check but this: None, and nothing is written, when the tenant's rules are not
+        as *seen*, :meth:`RuleBook.numbers` when they were checked.
+
+        Raises: Conflict when there is no turn to be had.
+        """
         # What is replaced is kept first. A crash between the two leaves a copy of the version that
         # still is the rule's, which the next writer writes again; the other way round a version
-        # would be lost. That nobody else makes the same number is for `replace` to see, which
-        # compares.
+        # would be lost.
         if wanted.old is not None:
             await self._keep(wanted.old)
+        for _ in range(_ASKED):
+            await self.book.refresh()
+            if self.book.numbers(wanted.new.tenant) != seen:
+                return None
+            serial = await self._turns.after(self.book.serial)
+            if serial is not None:
+                try:
+                    new = await self._write(wanted, serial)
+                except PermanentError as error:
+                    await self._turns.give_back(serial)
+                    if isinstance(error, Conflict | NotFound):
+                        return None  # by somebody who took no turn
+                    raise
+                await self.book.refresh()
+                return new
+        raise _too_many(wanted.new.name)
+
+    async def _write(self, wanted: RuleWrite, serial: int) -> RuleDocument:
+        """Raises: Conflict, NotFound when the rule is not the old one; ContractError."""
         new = wanted.new.model_copy(
             update={"serial": serial_text(serial), "changed_at": to_instant(self.clock.now())}
         )
@@ -193,7 +221,7 @@ class RuleDesk:
             except NotFound:
                 raise NotFound(f"There is no tenant {tenant}.") from None
             await self.book.refresh()
-            serial, others = self.book.serial, self.book.of(tenant)
+            seen, others = self.book.numbers(tenant), self.book.of(tenant)
             old = self.book.last(tenant, rule.name)
             _check(old, expected)
             kept = await asyncio.to_thread(self.as_kept, rule, old)
@@ -204,23 +232,24 @@ class RuleDesk:
             write = await asyncio.to_thread(
                 RuleWrite.of, kept or rule, old, tenant=tenant, by=by, what=word
             )
-            if done := await self._written(write, serial + 1):
+            if done := await self.commit(write, seen):
                 return done
         raise _too_many(rule.name)
 
     def as_kept(self, rule: RoutingRule, old: RuleDocument | None) -> RoutingRule | None:
         """
-        *rule* with the seals that secrets have already; None where it is no change.
+        *rule* with the seals that secrets have already, where the first key made them; None where
+        it is no change.
 
         Raises: BadSetting when a secret cannot be opened, ContractError for a rule too large.
         """
-        if old is None or old.deleted:
-            return rule
         if rule.credentials or rule.custom is not None:
-            # One that cannot be read has no seals to keep, and is to be mended by this.
-            with suppress(ContractError):
-                rule = with_old_seals(rule, old.read(), self.secrets)
-        return None if source_of(rule) == old.source else rule
+            rule = with_current_seals(rule, self.secrets)
+            if old is not None and not old.deleted:
+                # One that cannot be read has no seals to keep, and is to be mended by this.
+                with suppress(ContractError):
+                    rule = with_old_seals(rule, old.read(), self.secrets)
+        return None if old is not None and says_same(source_of(rule), old.source) else rule
 
     def _check_rule(self, site: Site, rule: RoutingRule, others: Iterable[Outline]) -> None:
         """Raises: ContractError."""
@@ -232,15 +261,6 @@ class RuleDesk:
         ]
         if faults:
             raise ContractError(in_words(faults), faults=faults)
-
-    async def _written(self, wanted: RuleWrite, serial: int) -> RuleDocument | None:
-        """None when somebody was faster."""
-        try:
-            new = await self.write(wanted, serial)
-        except (Conflict, NotFound):
-            return None
-        await self.book.refresh()
-        return new
 
     async def _keep(self, old: RuleDocument) -> None:
         version = _version(old)

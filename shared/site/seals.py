@@ -7,6 +7,26 @@ from typing import Any
 from pydantic import BaseModel
 
 from shared.secrets import PREFIX, SecretBox
+from shared.site.rules.rule import RoutingRule
+
+
+def with_current_seals(rule: RoutingRule, secrets: SecretBox) -> RoutingRule:
+    """
+    What a key sealed that is on its way out is sealed anew: versions and asterisks bring it back.
+
+    Raises: BadSetting when a secret cannot be opened.
+    """
+
+    def renewed(sealed: str) -> str:
+        plain = secrets.open(sealed)
+        return sealed if secrets.is_current(sealed) else secrets.seal(plain)
+
+    credentials = {name: renewed(sealed) for name, sealed in rule.credentials.items()}
+    custom = rule.custom
+    if custom is not None and (header := custom.header) is not None:
+        header = header.model_copy(update={"value": renewed(header.value)})
+        custom = custom.model_copy(update={"header": header})
+    return rule.model_copy(update={"credentials": credentials, "custom": custom})
 
 
 def with_old_seals(new: Any, old: Any, secrets: SecretBox) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from shared.clock import ManualClock
-from shared.errors import Conflict, ContractError, NotFound
+from shared.errors import BadSetting, Conflict, ContractError, NotFound
 from shared.ids import new_id
 from shared.secrets import SecretBox, new_key
 from shared.site.documents import (
@@ -29,9 +30,10 @@ from shared.site.models import Site
 from shared.site.rulebook import RuleBook
 from shared.site.ruleedit import MOST_VERSIONS, RuleDesk, RuleWrite
 from shared.site.rules.rule import RoutingRule, Row
+from shared.site.ruleturns import LONGEST, Turns
 from shared.sqlite import SqliteFile
 from shared.storage.mongo import MongoStore
-from shared.storage.port import DocumentStore
+from shared.storage.port import DocumentStore, Find
 from shared.storage.sqlite import SqliteStore
 from shared.testing.waiting import eventually
 
@@ -184,14 +186,38 @@ async def test_a_backup_that_is_played_back_is_noticed(
     assert not await book.refresh()
 
 
+@pytest.mark.parametrize("more", [(), ("a",)])
+async def test_a_backup_that_was_changed_since_is_noticed(
+    store: DocumentStore, desk: RuleDesk, clock: ManualClock, more: tuple[str, ...]
+) -> None:
+    """As many rules as before, and the newest change is as new as that which was seen, or newer."""
+    for name in ("a", "b"):
+        await desk.put_rule("acme", a_rule(name), by="ada")
+    rules = (await desk.stored.rules.page(Find())).documents
+    (turn,) = (await desk.stored.turns.page(Find())).documents
+    for name in ("a", "b"):
+        await desk.put_rule("acme", a_rule(name, field="Lost"), by="ada")
+    book = another(store, clock).book
+    await book.refresh()
+
+    for rule in rules:
+        await desk.stored.rules.put(rule)
+    await desk.stored.turns.put(turn)
+    await clock.advance(SECOND)
+    for number, name in enumerate(("a", "b", *more)):
+        new = a_rule(name, field="New", priority=number)
+        await another(store, clock).put_rule("acme", new, by="bob")
+
+    await book.refresh()
+    assert {rule.field for rule in book.of("acme").values()} == {"New"}
+
+
 async def test_more_rules_than_a_page_are_all_read(
     store: DocumentStore, desk: RuleDesk, clock: ManualClock
 ) -> None:
     names = [f"r{number:02d}" for number in range(45)]
-    await desk.book.refresh()
-    for serial, name in enumerate(names, start=1):
-        write = RuleWrite.of(a_rule(name), None, tenant="acme", by="ada", what="created")
-        await desk.write(write, serial)
+    for number, name in enumerate(names):
+        await desk.put_rule("acme", a_rule(name, dids=[f"4420{number:03d}"]), by="ada")
     book = another(store, clock).book
     await book.refresh()
     assert list(book.of("acme")) == names
@@ -330,6 +356,132 @@ async def test_many_who_change_rules_at_once_all_do_and_no_serial_is_there_twice
     assert sorted(serials) == list(range(1, 13))
 
 
+class Interrupted:
+    """A collection before whose first ``put`` something else happens."""
+
+    def __init__(self, inner: Any, first: Callable[[], Awaitable[None]]) -> None:
+        self._inner = inner
+        self._first = [first]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def put(self, document: Any) -> None:
+        while self._first:
+            await self._first.pop()()
+        await self._inner.put(document)
+
+
+def interrupted(
+    store: DocumentStore, clock: ManualClock, first: Callable[[], Awaitable[None]]
+) -> RuleDesk:
+    """A replica that has checked a rule when *first* happens, and has not yet written it."""
+    desk = another(store, clock)
+    desk.stored = replace(desk.stored, versions=Interrupted(desk.stored.versions, first))
+    return desk
+
+
+async def test_a_change_that_took_long_is_missed_by_nobody(
+    store: DocumentStore, desk: RuleDesk, clock: ManualClock
+) -> None:
+    """Others changed a rule twice meanwhile: the serial that was next is free again."""
+    for name in ("slow", "busy"):
+        await desk.put_rule("acme", a_rule(name), by="ada")
+    reader = another(store, clock).book
+
+    async def others() -> None:
+        for number in range(3):
+            await desk.put_rule("acme", a_rule("busy", field=f"F{number}"), by="bob")
+        await reader.refresh()
+
+    slow = interrupted(store, clock, others)
+    await slow.put_rule("acme", a_rule("slow", field="Late"), by="ada")
+
+    await reader.refresh()
+    assert reader.of("acme")["slow"].field == "Late"
+
+
+async def test_a_number_that_was_taken_while_a_rule_was_checked_is_not_taken_twice(
+    store: DocumentStore, desk: RuleDesk, clock: ManualClock
+) -> None:
+    for name in ("slow", "busy"):
+        await desk.put_rule("acme", a_rule(name), by="ada")
+
+    async def others() -> None:
+        await desk.put_rule("acme", a_rule("busy", dids=["442079460000"]), by="bob")
+        await desk.put_rule("acme", a_rule("busy", dids=["442079460000"], field="F"), by="bob")
+
+    slow = interrupted(store, clock, others)
+    with pytest.raises(ContractError, match="is already in rule busy"):
+        await slow.put_rule("acme", a_rule("slow", dids=["442079460000"]), by="ada")
+
+
+async def test_changes_of_another_tenant_do_not_hold_up_a_rule(
+    store: DocumentStore, desk: RuleDesk, clock: ManualClock
+) -> None:
+    """However many there are while it is checked, it is checked once."""
+    await desk.put_rule("acme", a_rule(), by="ada")
+
+    async def others() -> None:
+        for number in range(30):
+            await desk.put_rule("globex", a_rule(field=f"F{number}"), by="bob")
+
+    slow = interrupted(store, clock, others)
+    checked: list[str] = []
+    check = slow.stored.sites.get
+
+    class Counted(Interrupted):
+        async def get(self, key: str) -> SiteDocument:
+            checked.append(key)
+            return await check(key)
+
+    async def nothing() -> None:
+        return
+
+    slow.stored = replace(slow.stored, sites=Counted(slow.stored.sites, nothing))
+    await slow.put_rule("acme", a_rule(field="Rank"), by="ada")
+    assert checked == ["acme"]
+
+
+async def test_a_writer_that_dies_while_it_is_its_turn_does_not_hold_up_others_for_ever(
+    store: DocumentStore, desk: RuleDesk, clock: ManualClock
+) -> None:
+    await desk.put_rule("acme", a_rule(), by="ada")
+    # It has taken its turn, and no more.
+    assert await Turns(desk.stored.turns, clock).after(1) == 2
+
+    with pytest.raises(Conflict, match="try again"):
+        await desk.put_rule("acme", a_rule(field="Rank"), by="bob")
+    await clock.advance(LONGEST)
+    await desk.put_rule("acme", a_rule(field="Rank"), by="bob")
+
+    book = another(store, clock).book
+    await book.refresh()
+    assert (book.of("acme")["main"].field, book.serial) == ("Rank", 3)
+
+
+async def test_a_turn_in_which_nothing_could_be_written_is_given_back(
+    store: DocumentStore, desk: RuleDesk, clock: ManualClock
+) -> None:
+    """The rule was taken out by hand while it was checked."""
+    await desk.put_rule("acme", a_rule(), by="ada")
+    await desk.put_rule("acme", a_rule("other"), by="ada")
+    seen = desk.book.numbers("acme")
+    gone = RuleWrite.deletion(desk.book.of("acme")["main"], by="ada")
+
+    class Stale(RuleBook):
+        async def refresh(self) -> bool:
+            return False
+
+    stale = another(store, clock)
+    stale.book = Stale(desk.stored.rules, clock, poll=SECOND)
+    await RuleBook.refresh(stale.book)
+    await desk.stored.rules.delete("acme/main")
+
+    assert await stale.commit(gone, seen) is None
+    assert (await desk.put_rule("acme", a_rule("other", field="Rank"), by="ada")).number == 2
+
+
 async def test_who_says_what_he_saw_does_not_undo_the_change_of_another(
     store: DocumentStore, desk: RuleDesk, clock: ManualClock
 ) -> None:
@@ -417,6 +569,33 @@ async def test_a_secret_of_a_rule_keeps_its_seal_while_it_is_the_same(desk: Rule
     assert (await desk.put_rule("acme", custom("hunter3"), by="ada")).number == 2
 
 
+async def test_what_comes_back_is_sealed_with_the_key_that_is_used_now(
+    store: DocumentStore, desk: RuleDesk, clock: ManualClock
+) -> None:
+    """Else it would be lost with the old key, although all was put again since."""
+    old, new = new_key(), new_key()
+    before = RuleDesk.at(store, secrets=SecretBox([old]), clock=clock)
+    header = {"name": "X-Key", "value": before.secrets.seal(SecretStr("hunter2"))}
+    rule = a_rule(crm=None, custom={"url": "https://crm.example/f", "header": header})
+    await before.put_rule("acme", rule, by="ada")
+    after = RuleDesk.at(store, secrets=SecretBox([new, old]), clock=clock)
+
+    def opened(rule: RoutingRule) -> str:
+        assert rule.custom is not None
+        assert rule.custom.header is not None
+        return SecretBox([new]).open(rule.custom.header.value).get_secret_value()
+
+    # As it comes from the API, its secret as asterisks.
+    assert opened((await after.put_rule("acme", rule, by="ada")).read()) == "hunter2"
+    assert (await after.put_rule("acme", rule, by="ada")).number == 2
+    await after.delete_rule("acme", "main", by="ada")
+    assert opened((await after.roll_back("acme", "main", 1, by="ada")).read()) == "hunter2"
+    await after.delete_rule("acme", "main", by="ada")
+    lost = RuleDesk.at(store, secrets=SecretBox([new]), clock=clock)
+    with pytest.raises(BadSetting, match="CALLMESH_SECRET_KEYS"):
+        await lost.roll_back("acme", "main", 1, by="ada")
+
+
 # -- the site under stored rules ----------------------------------------------------------------
 
 
@@ -431,7 +610,7 @@ async def test_a_secret_of_a_rule_keeps_its_seal_while_it_is_the_same(desk: Rule
 async def test_what_a_stored_rule_needs_is_not_taken_out_of_the_site(
     desk: RuleDesk, part: str, said: str
 ) -> None:
-    rows = [{"when": {"of": "agent.101", "value": "available"}, "destination": "extension:101"}]
+    rows = [{"when": {"of": "agent.101", "value": "free"}, "destination": "extension:101"}]
     rule = a_rule(rows=[*rows, ROW], variables={"CRM_OPEN": "hours.shop"})
     await desk.put_rule("acme", rule, by="ada")
 

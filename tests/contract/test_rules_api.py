@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from shared.http.auth import Scope
+from shared.secrets import SecretBox, new_key
 from shared.site.documents import RULE_SOURCES, RULES
 from shared.storage.port import Find
 from tests.contract.crm_api_kit import CrmApi, opened
@@ -270,6 +271,29 @@ async def test_a_secret_is_never_a_place_on_the_server_nor_a_seal(api: CrmApi) -
         rule["custom"]["header"]["value"] = secret
         status, detail = await refused(api, "main", rule)
         assert (status, "custom, header, value" in detail) == (422, True), secret
+
+
+async def test_a_secret_that_no_key_opens_is_a_conflict_that_says_what_to_do(api: CrmApi) -> None:
+    await put(api, "main", a_custom_rule())
+    await put(api, "main", a_custom_rule(secret="another"))
+    api.rules.secrets = SecretBox([new_key()])
+
+    for rule in (a_custom_rule(secret="new"), a_custom_rule(secret=KEPT) | {"field": "Rank"}):
+        status, detail = await refused(api, "main", rule)
+        assert (status, "remove rule main, and make it with its secrets anew" in detail) == (
+            409,
+            True,
+        )
+    await api.send("DELETE", "/v1/rules/main?confirm=main")
+    rolled = await api.send("POST", "/v1/rules/main/rollback", json={"number": 1})
+    assert rolled[0] == 409
+
+
+async def test_the_order_of_secrets_is_no_change(api: CrmApi) -> None:
+    names = {"client_id": "a", "refresh_token": "b"}
+    await put(api, "main", a_rule(credentials=names))
+    turned = dict(reversed(names.items()))
+    assert (await put(api, "main", a_rule(credentials=turned)))["version"] == 1
 
 
 # -- removed, rolled back -----------------------------------------------------------------------

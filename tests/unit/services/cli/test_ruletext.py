@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.cli.rules import _as_yaml
 from services.cli.ruletext import RuleText, read_rows, read_rule_file
 from shared.errors import BadSetting
 from shared.secrets import SecretBox, new_key
+from shared.site.documents import source_of
 from shared.site.parts import Sealing
-from shared.site.rules.rule import MOST_ROWS
+from shared.site.rules.rule import MOST_ROWS, RoutingRule
 
 BOX = SecretBox([new_key()])
 RULE = """\
@@ -82,6 +85,7 @@ def test_a_rule_may_have_its_rows_itself(tmp_path: Path) -> None:
     "table",
     [
         "operator;value;destination\n=;GOLD;queue:a\n",
+        "operator\tvalue\tdestination\n=\tGOLD\tqueue:a\n",
         "\ufeffoperator,value,destination\r\n=,GOLD,queue:a\r\n",
         " Destination , OPERATOR,value\nqueue:a,=,GOLD",
     ],
@@ -148,9 +152,25 @@ def test_a_fault_of_the_rule_is_shown_at_its_line(tmp_path: Path, rule: str, sai
     assert faults(tmp_path, rule, f"{ROWS}=,A,queue:a,\n")[0].startswith(said)
 
 
+@pytest.mark.parametrize("mark", list("\x00\t\n\x7f\x85\xa0\u2028\u2029\ufeff\uffff é😀\"\\'#:{|"))
+def test_what_is_shown_of_a_rule_is_read_as_it_is(tmp_path: Path, mark: str) -> None:
+    row = {"operator": "=", "value": f"A{mark}B", "destination": "queue:a"}
+    rule = RoutingRule.model_validate(
+        {
+            "name": "main",
+            "dids": ["44"],
+            "crm": "z",
+            "field": "F",
+            "rows": [row],
+            "default": "queue:b",
+        }
+    )
+    assert read(tmp_path, _as_yaml(json.loads(source_of(rule)))).rule == rule
+
+
 def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
-    (found,) = faults(tmp_path, rows=b"\xff\xfe\x00")
-    assert "rows.csv: cannot be read" in found
+    (found,) = faults(tmp_path, rows=f"{ROWS}=,café,queue:a,\n".encode("cp1252"))
+    assert found.endswith("rows.csv:2: cannot be read: not UTF-8; save it anew in that encoding")
     with pytest.raises(BadSetting, match="cannot be read"):
         read_rule_file(tmp_path / "nosuch", rows=None, sealing=Sealing(BOX, {}, tmp_path))
 

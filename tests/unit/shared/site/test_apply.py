@@ -495,6 +495,39 @@ async def test_a_secret_of_a_rule_that_is_the_same_is_no_change(desk: RuleDesk) 
     assert "hunter" not in str(desk.book.of("acme")["by-tier"])
 
 
+async def test_asterisks_are_no_secret(desk: RuleDesk) -> None:
+    """As `rule show` prints them: who put that into his site file would lose the secret."""
+    text = SITE.replace("field: Tier", 'credentials: {client_id: "********"}\n        field: Tier')
+    with pytest.raises(BadSetting, match="client_id: asterisks are no secret: say it"):
+        await planned(text, desk)
+
+
+async def test_a_rule_that_was_put_meanwhile_is_seen_before_anything_is_done(
+    desk: RuleDesk,
+) -> None:
+    """It needs what would be removed."""
+    await applied(SITE, desk)
+    wanted = await planned(EMPTY, desk, prune=True)
+    await desk.put_rule("acme", read(SITE.replace(RULE, VIP))[0].rules[0], by="api")
+
+    with pytest.raises(Conflict, match="apply again"):
+        await carry_out(wanted, desk)
+
+    assert (await desk.stored.sites.get("acme")).site.crm
+
+
+async def test_changes_of_another_tenant_are_no_reason_to_apply_again(desk: RuleDesk) -> None:
+    other = SITE.replace("tenant: acme", "tenant: globex")
+    await applied(SITE, desk)
+    await applied(other, desk)
+    wanted = await planned(SITE.replace("GOLD", "SILVER"), desk)
+    await applied(other.replace("GOLD", "BRONZE"), desk)
+
+    await carry_out(wanted, desk)
+
+    assert "SILVER" in desk.book.of("acme")["by-tier"].source
+
+
 # -- carry_out ----------------------------------------------------------------------------------
 
 

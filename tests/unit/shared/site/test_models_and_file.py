@@ -754,7 +754,7 @@ tenants:
           - when:
               all:
                 - {of: field.Tier, value: GOLD}
-                - {of: agent.101, value: available}
+                - {of: agent.101, value: free}
             destination: [manager, "extension:101"]
           - {operator: in, value: [SILVER, BRONZE], destination: "rule:vip"}
         default: extension:101
