@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, TextIO
 
 from pydantic import JsonValue, ValidationError
@@ -51,7 +50,7 @@ class Numbers:
     Raises: ContractError for a header that cannot be read.
     """
 
-    def __init__(self, file: TextIO, *, did: str = "", at: datetime | None = None) -> None:
+    def __init__(self, file: TextIO, *, did: str = "") -> None:
         first = file.readline(_LONGEST_HEADER)
         self.delimiter = max(_DELIMITERS, key=first.count)
         try:
@@ -68,7 +67,6 @@ class Numbers:
             raise ContractError(f"line 1: the column {min(doubles)} is there twice")
         self._at = {name: names.index(name) for name in _ASKED if name in names}
         self._rest = {"did": did} if did else {}
-        self._when = {"at": at} if at is not None else {}
         self._file = file
 
     def __iter__(self) -> Iterator[Line]:
@@ -94,7 +92,7 @@ class Numbers:
             return Line(shown, fault=f"line {number}: from: {fault}")
         given = {name: text for name, text in said.items() if text}
         try:
-            asked = Supposed.model_validate({**self._rest, **given, **self._when})
+            asked = Supposed.model_validate({**self._rest, **given})
         except ValidationError as error:
             return Line(shown, fault=f"line {number}: {faults_in(error)}")
         return Line(shown, asked)

@@ -80,7 +80,7 @@ def batch(  # noqa: PLR0917  options of a command
     with ExitStack() as stack:
         lines = Numbers(stack.enter_context(_reading(numbers)), did=did)
         progress = stack.enter_context(_progress())
-        task = progress.add_task("deciding", total=max(0, _lines_in(numbers) - 1))
+        task = progress.add_task("deciding", total=_lines_in(numbers))
         if out is not None and out.exists() and out.samefile(numbers):
             raise BadSetting(f"--out {out}: is the table of numbers itself; name another")
         tally = Tally()
@@ -168,6 +168,10 @@ def _writing(file: Path | None) -> Iterator[TextIO]:
         yield found
 
 
-def _lines_in(file: Path) -> int:
+def _lines_in(file: Path) -> int | None:
+    """But for the header. None: what is no file, as a pipe, can be read once."""
+    if not file.is_file():
+        return None
     with file.open("rb") as found:
-        return sum(piece.count(b"\n") for piece in iter(lambda: found.read(_PIECE), b""))
+        ends = sum(piece.count(b"\n") for piece in iter(lambda: found.read(_PIECE), b""))
+    return max(0, ends - 1)

@@ -67,14 +67,16 @@ class Asking:
         except Rejected as error:
             # Not one module may be asked so: the seed's "incorrect module".
             trace.note("contact", error.message)
-            return Evidence(refused=(error.message,))
+            return Evidence(refused=(error.message,), failure=RouteReason.NO_FIELD)
         except MeshError as error:
             trace.note("contact", error.message)
             return Evidence(failure=RouteReason.CRM_FAILED)
         trace.note("contact", f"{rule.crm}: {len(found.candidates)} found ({found.source})")
         for refusal in found.refused:
             trace.note("contact", f"not asked: {refusal}")
-        return Evidence(candidates=found.candidates, refused=found.refused)
+        # Whom nobody else knows may be in the module that was not asked.
+        missed = RouteReason.NO_FIELD if found.refused and not found.candidates else None
+        return Evidence(candidates=found.candidates, refused=found.refused, failure=missed)
 
     async def _custom(
         self,

@@ -63,6 +63,12 @@ def leads_elsewhere(rule: RoutingRule, stored: RuleDocument | None) -> bool:
     return rule.custom is not None and rule.custom.url != known
 
 
+def signs_in_anew(rule: RoutingRule, stored: RuleDocument | None) -> bool:
+    """Whether it has credentials that the stored rule of its name does not have: a password to try."""
+    known = _source(stored).get("credentials") or {}
+    return any(known.get(name) != seal for name, seal in rule.credentials.items())
+
+
 def check_draft(
     rule: RoutingRule, site: Site, others: Iterable[Outline], templates: Templates
 ) -> None:

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from services.routing.asking import question_of
 from services.routing.deciding import Case, Deciding, Rehearsal
-from services.routing.drafts import check_draft, leads_elsewhere, read_draft
+from services.routing.drafts import check_draft, leads_elsewhere, read_draft, signs_in_anew
 from services.routing.responsible import Caller
 from services.routing.shelf import Shelf, Shelves
 from services.routing.standing import Standing
@@ -85,8 +85,8 @@ class Explainer:
         self, tenant: str, document: Mapping[str, JsonValue] | None, *, elsewhere: bool
     ) -> RoutingRule | None:
         """
-        As it came over the API. *elsewhere*: whether that of a custom CRM may lead to an address
-        that is not stored.
+        As it came over the API. *elsewhere*: whether it may lead to an address of a custom CRM that
+        is not stored, or sign in to a CRM by credentials that are not.
 
         Raises: ContractError; Forbidden.
         """
@@ -99,6 +99,11 @@ class Explainer:
             raise Forbidden(
                 "custom.url: is not the stored one; an address that is new may be tried with the "
                 "scope site:write"
+            )
+        if not elsewhere and signs_in_anew(rule, stored):
+            raise Forbidden(
+                "credentials: are not the stored ones, for which asterisks stand; others may be "
+                "tried with the scope site:write"
             )
         return rule
 

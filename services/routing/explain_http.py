@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +14,7 @@ from services.routing.explain import Explainer
 from services.routing.explain_batch import Outcome, Trying, in_order
 from services.routing.supposed import ExplainQuestion, Supposed
 from shared.contracts.routing import RouteDecision
-from shared.errors import NotFound
+from shared.errors import Forbidden, NotFound
 from shared.http.auth import Caller, Scope
 from shared.http.routes import FromBody, FromKey, Routes
 from shared.ids import Name
@@ -72,10 +73,12 @@ async def explain_route(deps: ExplainDeps, asked: AskExplain) -> RouteDecision:
     """Where would this call go, and why?
 
     Decided as for a call, by the rules that are live or by a draft; nothing is kept. The CRM is
-    asked after everybody else, where no contact is given. A draft of a custom CRM whose address is
-    not the stored one needs the scope `site:write` too.
+    asked after everybody else, where no contact is given, and that needs the scope `contacts:read`
+    too. A draft needs `site:write` where the address of its custom CRM, or its credentials, are not
+    the stored ones.
     """
     caller = asked.caller
+    _check_reads(caller, (asked.body,))
     return await deps.explainer.explain(
         caller.tenant, asked.body, elsewhere=_may_lead_elsewhere(caller)
     )
@@ -86,9 +89,10 @@ async def explain_routes(deps: ExplainDeps, asked: AskBatch) -> Outcomes:
     """Where would these calls go?
 
     Eight at a time, each with up to ten seconds for the CRM. After forty seconds none is begun any
-    more: those rows say so in `fault`, to be sent again.
+    more: those rows say so in `fault`, to be sent again. Scopes are as for one question.
     """
     body, tenant = asked.body, asked.caller.tenant
+    _check_reads(asked.caller, body.questions)
     explainer, until = deps.explainer, monotonic() + deps.batch_within.total_seconds()
     draft = await explainer.draft(tenant, body.rule, elsewhere=_may_lead_elsewhere(asked.caller))
     scene = await explainer.scene(tenant, draft, name=body.rule_name)
@@ -113,6 +117,15 @@ _TOO_LATE = "not asked any more: the batch took too long; send the rest again"
 
 def _with_did(question: Supposed, did: str) -> Supposed:
     return question if question.did or not did else question.model_copy(update={"did": did})
+
+
+def _check_reads(caller: Caller, questions: Iterable[Supposed]) -> None:
+    """A draft says which fields, and a question whose. Raises: Forbidden."""
+    if Scope.CONTACTS_READ not in caller.scopes and any(one.asks_crm for one in questions):
+        raise Forbidden(
+            "contact: is left out, so the CRM is asked for what it knows of the caller; say it, or "
+            "take a key that has the scope contacts:read too"
+        )
 
 
 def _may_lead_elsewhere(caller: Caller) -> bool:

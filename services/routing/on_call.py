@@ -176,12 +176,12 @@ class OnCall:
         while len(self._over) > MOST_CALLS:
             self._over.popitem(last=False)
 
-    def unchecked(self, before: datetime) -> list[str]:
-        """Calls that keep somebody busy, of which nothing was heard or learnt since *before*."""
+    def unchecked(self, before: datetime) -> list[tuple[datetime, str]]:
+        """Calls that keep somebody busy, of which nothing was heard or learnt since *before*: since when."""
         return [
-            key
+            (since, key)
             for key, call in self._calls.items()
-            if max(call.checked_at, call.heard_at) < before and call.goes_on
+            if (since := max(call.checked_at, call.heard_at)) < before and call.goes_on
         ]
 
     def checked(self, key: str, now: datetime) -> None:

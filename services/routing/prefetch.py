@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -26,8 +27,10 @@ from shared.site.pbx import AsteriskPbx, FreeSwitchPbx
 log = structlog.get_logger(__name__)
 
 _WITHIN = timedelta(seconds=5)
-#: A call that began longer ago is routed by now, or over.
+#: A call that began longer ago is routed by now, or over; of one that is to begin, a clock is off.
 _RECENT = timedelta(seconds=20)
+#: Of one call, where a tenant has many menus: most of them nobody comes to, and the CRM has limits.
+MOST_ASKED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +43,17 @@ class Prefetch:
     async def at_first_ring(self, message: Message[CallStarted]) -> None:
         """Only a help: what goes wrong is asked again by the decision, and said there."""
         call, site = message.body, self.site.site(message.tenant)
-        recent = self.clock.now() - message.occurred_at < _RECENT
+        recent = abs(self.clock.now() - message.occurred_at) < _RECENT
         if site is None or not recent or call.direction is not Direction.INBOUND:
             return
-        for question in self._questions(site, call):
-            try:
-                await self.finder.find(question, within=_WITHIN)
-            except MeshError as error:
-                log.info("not_prefetched", call_id=call.call_id, error=error.message)
+        questions = self._questions(site, call)[:MOST_ASKED]
+        await asyncio.gather(*(self._ask(call, question) for question in questions))
+
+    async def _ask(self, call: CallStarted, question: Question) -> None:
+        try:
+            await self.finder.find(question, within=_WITHIN)
+        except MeshError as error:
+            log.info("not_prefetched", call_id=call.call_id, error=error.message)
 
     def _questions(self, site: Site, call: CallStarted) -> list[Question]:
         number = parse(call.caller.number or "", site.region)
@@ -65,9 +71,12 @@ class Prefetch:
 
     @staticmethod
     def _rules(site: Site, shelf: Shelf, call: CallStarted) -> list[Standing]:
+        """Those that are asked soonest come first."""
         number = (call.dialled or "").lstrip("+")
-        first = [one for (_, did), one in shelf.by_ivr.items() if did in {None, number}]
-        # These ask before anything else, in the very moment of the ring.
-        if not isinstance(site.pbx_named(call.pbx), AsteriskPbx | FreeSwitchPbx):
-            first += [one for one in (shelf.by_did.get(number),) if one is not None]
-        return shelf.followed(first)
+        first = [shelf.by_did.get(number)]
+        if isinstance(site.pbx_named(call.pbx), AsteriskPbx | FreeSwitchPbx):
+            # These ask before anything else, in the very moment of the ring.
+            first.clear()
+        for of in (number, None):
+            first += [one for (_, did), one in shelf.by_ivr.items() if did == of]
+        return shelf.followed(one for one in first if one is not None)

@@ -101,13 +101,17 @@ class Staff:
         self._of(tenant).learn(record, self._clock.now())
 
     def unchecked(self, *, since: timedelta) -> list[tuple[str, str]]:
-        """Tenant and id of calls that keep somebody busy, and were quiet for *since*."""
+        """
+        Tenant and id of calls that keep somebody busy, and were quiet for *since*; the longest
+        first, as a tenant with very many must not have all the asking.
+        """
         before = self._clock.now() - since
-        return [
-            (tenant, key)
+        quiet = [
+            (at, tenant, key)
             for tenant, calls in self._calls.items()
-            for key in calls.unchecked(before)
+            for at, key in calls.unchecked(before)
         ]
+        return [(tenant, key) for _, tenant, key in sorted(quiet)]
 
     def checked(self, tenant: str, call_id: str) -> None:
         """The journal does not know it either."""

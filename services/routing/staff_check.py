@@ -5,6 +5,7 @@ one that goes on for long, as an end that did not reach us would keep somebody b
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 
@@ -44,8 +45,9 @@ class StaffCheck:
         self._requester = requester
         self._clock = clock
         self._tenants = tenants
-        #: Whose calls under way were read.
+        #: Whose calls under way were read, and how often those of others could not be.
         self._begun: set[str] = set()
+        self._failures: Counter[str] = Counter()
 
     async def run(self) -> None:
         """For ever. While the journal is away, what was heard holds."""
@@ -61,12 +63,15 @@ class StaffCheck:
             await self._clock.sleep(LOOK_EVERY)
 
     async def look(self) -> None:
-        """Once. Raises: TransientError when the journal does not answer."""
-        for tenant in self._tenants():
-            if tenant not in self._begun:
-                await self._begin(tenant)
+        """
+        Once. Raises: TransientError when the journal does not answer; what it did not answer has
+        its next turn after all else, as that may be of one tenant alone.
+        """
         for tenant, call_id in self._staff.unchecked(since=ASK_AFTER)[:MOST_AT_ONCE]:
             await self._ask(tenant, call_id)
+        waiting = [tenant for tenant in self._tenants() if tenant not in self._begun]
+        for tenant in sorted(waiting, key=self._failures.__getitem__):
+            await self._begin(tenant)
 
     async def _begin(self, tenant: str) -> None:
         asked = ListCalls(since=self._clock.now() - LOOK_BACK, limit=_PAGE)
@@ -74,6 +79,7 @@ class StaffCheck:
             try:
                 page = await self._requester.request(asked, within=_WITHIN, tenant=tenant)
             except TransientError:
+                self._failures[tenant] += 1
                 raise
             except MeshError as error:
                 log.warning("calls_under_way_not_read", tenant=tenant, error=error.message)
@@ -92,6 +98,7 @@ class StaffCheck:
                 FetchCall(call_id=call_id), within=_WITHIN, tenant=tenant
             )
         except TransientError:
+            self._staff.checked(tenant, call_id)
             raise
         except MeshError:
             # It does not know that call, or cannot say what it knows.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, field_validator
 
 from services.routing.facts import Evidence
 from services.routing.staff import Staff
@@ -24,6 +26,8 @@ from shared.site.rules.rule import FieldName
 _MOST_FIELDS = 200
 _MOST_AGENTS = 1000
 _LONGEST = 500
+#: Beyond, a time zone may have no date of the calendar.
+_EARLIEST, _LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 #: What most CRMs call their people.
 _A_MODULE = "Contacts"
 _WHO = "given"
@@ -56,6 +60,15 @@ class GivenContact(_Strict):
         "is one that the record does not have.",
     )
 
+    @field_validator("fields")
+    @classmethod
+    def fields_are_whole(cls, fields: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        try:
+            json.dumps(fields, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("half a character (a lone surrogate)") from None
+        return fields
+
 
 class Supposed(_Strict):
     """A call that there might be."""
@@ -71,7 +84,9 @@ class Supposed(_Strict):
         default="", description="Digits of the caller; `-`: asked for some, and entered none."
     )
     collected: bool = Field(default=False, description="The same as `-` in `dtmf`.")
-    at: Instant | None = Field(default=None, description="As if it were then.")
+    at: Annotated[Instant, Field(ge=_EARLIEST, lt=_LATEST)] | None = Field(
+        default=None, description="As if it were then."
+    )
     contact: GivenContact | None = Field(
         default=None,
         description="A record in place of the CRM's; null: as if nobody knew the caller. Left out: "

@@ -8,17 +8,27 @@ that a name cannot mean something else a moment later.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
 
 from shared.errors import BadSetting, Rejected
 
 Network = IPv4Network | IPv6Network
+#: As sockets say it; of IPv6 with a flow and a scope.
+Address = tuple[Any, ...]
+#: As :func:`socket.getaddrinfo`.
+LookUp = Callable[..., Sequence[tuple[int, int, int, str, Address]]]
+
+#: Names that are looked up at the same time.
+_AT_ONCE = 32
 
 #: Their last 32 bits are an IPv4 address that is meant: compatible (RFC 4291), NAT64 (RFC 6052).
 _CARRIERS = (ip_network("::/96"), ip_network("64:ff9b::/96"))
@@ -77,20 +87,49 @@ class AddressGuard:
 
 
 class GuardedResolver(AbstractResolver):
-    def __init__(self, guard: AddressGuard) -> None:
+    """
+    By threads of its own: where nobody answers for a name, looking it up holds one for ten seconds
+    and more, and tenants choose the names. Those of the process have other work.
+    """
+
+    def __init__(self, guard: AddressGuard, *, look_up: LookUp = socket.getaddrinfo) -> None:
         self._guard = guard
-        self._resolver = ThreadedResolver()
+        self._look_up = look_up
+        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="names")
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        found = await self._resolver.resolve(host, port, family)
-        for result in found:
-            self._guard.check(result["host"])
-        return found
+        """Raises: OSError, Rejected."""
+        asking = partial(
+            self._look_up,
+            host,
+            port,
+            type=socket.SOCK_STREAM,
+            family=family,
+            flags=socket.AI_ADDRCONFIG,
+        )
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, asking)
+        return [
+            self._checked(host, of, proto, address)
+            for of, _, proto, _, address in found
+            if of in {socket.AF_INET, socket.AF_INET6}
+        ]
 
     async def close(self) -> None:
-        await self._resolver.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _checked(self, host: str, family: int, proto: int, address: Address) -> ResolveResult:
+        found, port = str(address[0]), int(address[1])
+        self._guard.check(found)
+        return ResolveResult(
+            hostname=host,
+            host=found,
+            port=port,
+            family=family,
+            proto=proto,
+            flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+        )
 
 
 def networks(text: str, *, setting: str) -> tuple[Network, ...]:

@@ -48,6 +48,8 @@ def test_a_key_that_cannot_be_made_says_why(folder: Path) -> None:
     assert "name" in refused(folder, *issue("Bad Name"))
     callmesh(folder, *issue("pbx"))
     assert "has a key pbx; revoke it" in refused(folder, *issue("pbx"))
+    agent = (*issue("agent"), "--scope", "site:write", "--extension", "101")
+    assert "site:write is about the whole tenant" in refused(folder, *agent)
 
 
 def test_entries_that_failed_are_listed_and_tried_again(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
+import os
 import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -177,6 +178,18 @@ async def test_a_batch_says_what_a_draft_would_change(desk: Desk) -> None:
         ("silver", "extension:101", "queue:vip", "destination"),
         ("bad", "", "", ""),
     ]
+
+
+async def test_a_batch_reads_a_pipe_to_its_end(desk: Desk) -> None:
+    pipe = desk.folder / "numbers"
+    os.mkfifo(pipe)
+    text = "from\n" + "hello\n" * 20_000
+    writing = asyncio.create_task(asyncio.to_thread(pipe.write_text, text))
+
+    code, said, fault = await desk("route", "batch", "--tenant", "demo", str(pipe))
+
+    assert (code, said.count("\n")) == (0, 20_001), fault
+    await writing
 
 
 async def test_a_batch_that_cannot_begin_says_why_and_writes_nothing(desk: Desk) -> None:

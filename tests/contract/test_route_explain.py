@@ -163,7 +163,15 @@ async def test_what_leads_to_no_rule_says_so(desk: ExplainDesk) -> None:
         {"did": "4" * 65},
         {"did": DID, "agents": {"101": "asleep"}},
         {"did": DID, "at": "2026-01-01T12:00:00"},
+        {"did": DID, "at": "0001-01-01T00:00:00Z"},
+        {"did": DID, "at": "9999-12-31T23:59:59Z"},
         {"did": DID, "contact": {"fields": {"No such!": 1}}},
+        {"did": DID, "contact": {"fields": {"Tier": ["half a character: \ud800"]}}},
+        {"did": DID, "contact": None, "rule": rule(field="\ud800")},
+        {"did": DID, "contact": None, "rule": rule(name="\ud800")},
+        {"did": DID, "contact": None, "rule": rule(credentials={"\ud800": "x"})},
+        {"did": DID, "contact": None, "rule": rule(default="\ud800")},
+        {"did": DID, "contact": None, "rule": {**rule(), "\ud800": "\ud800"}},
         {"did": DID, "rule": "by-tier"},
     ],
 )
@@ -178,6 +186,26 @@ async def test_it_takes_the_scope(desk: ExplainDesk) -> None:
 
     assert (await desk.post(EXPLAIN, {"did": DID}, key))[0] == 403
     assert (await desk.post(BATCH, {"questions": [{"did": DID}]}, key))[0] == 403
+
+
+@pytest.mark.parametrize("draft", [None, rule(field="Email", default="extension:103")])
+async def test_what_the_crm_knows_of_a_caller_takes_the_scope_for_that_too(
+    desk: ExplainDesk, draft: dict[str, Any] | None
+) -> None:
+    reads_site = await desk.a_key(Scope.SITE_READ)
+    reads_both = await desk.a_key(Scope.SITE_READ, Scope.CONTACTS_READ)
+    live = {"did": DID, "from": JANE, "rule": draft}
+    given = {**live, "contact": {"fields": {"Tier": "GOLD"}}}
+
+    status, answer = await desk.post(EXPLAIN, live, reads_site)
+
+    assert (status, "contacts:read" in answer["detail"]) == (403, True)
+    assert (await desk.post(EXPLAIN, live, reads_both))[0] == 200
+    assert (await desk.post(EXPLAIN, given, reads_site))[0] == 200
+    del live["rule"], given["rule"]
+    for questions, status in (([given], 200), ([given, live], 403)):
+        batch = {"questions": questions, "rule": draft}
+        assert (await desk.post(BATCH, batch, reads_site))[0] == status
 
 
 async def test_the_crm_is_asked_after_everybody_else(desk: ExplainDesk) -> None:
@@ -285,6 +313,20 @@ async def test_a_new_address_is_tried_by_those_who_may_store_it(desk: ExplainDes
 
     assert (status, "site:write" in answer["detail"]) == (403, True)
     assert (await desk.post(EXPLAIN, asked))[0] == 200
+
+
+async def test_passwords_are_tried_by_those_who_may_store_them(desk: ExplainDesk) -> None:
+    await desk.put(**rule(credentials={"refresh_token": "its own"}))
+    key = await desk.a_key(Scope.SITE_READ, Scope.CONTACTS_READ)
+
+    def asked(password: str) -> dict[str, Any]:
+        return {"did": DID, "contact": None, "rule": rule(credentials={"refresh_token": password})}
+
+    status, answer = await desk.post(EXPLAIN, asked("a guess"), key)
+
+    assert (status, "site:write" in answer["detail"]) == (403, True)
+    assert (await desk.post(EXPLAIN, asked("********"), key))[0] == 200
+    assert (await desk.post(EXPLAIN, asked("a guess")))[0] == 200
 
 
 # -- many at once ------------------------------------------------------------------------------

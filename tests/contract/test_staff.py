@@ -197,6 +197,7 @@ class Mesh:
         self.tenants = ["acme"]
         #: What the journal answers in place of a call.
         self.failure: Exception | None = None
+        self.too_large = ""
         self.asked: list[str] = []
         for contract in HEARD:
             consumer = Consumer("routing", contract)
@@ -233,12 +234,16 @@ class Mesh:
         self.asked.append(message.body.call_id)
         if self.failure is not None:
             raise self.failure
+        if message.body.call_id == self.too_large:
+            raise Unavailable("not in time")
         return await self.calls.get(message.tenant, message.body.call_id)
 
     async def _list(self, message: Message[ListCalls]) -> CallPage:
         self.asked.append("list")
         if self.failure is not None:
             raise self.failure
+        if message.tenant == self.too_large:
+            raise Unavailable("not in time")
         return await self.calls.list(message.tenant, message.body)
 
 
@@ -320,6 +325,35 @@ async def test_one_call_that_cannot_be_told_of_does_not_stop_the_others(mesh: Me
     await check.look()
     assert sorted(mesh.asked) == ["c1", "c2", "list"]
     assert mesh.busy() == ["101", "102"]
+
+
+async def test_a_tenant_that_the_journal_is_too_slow_for_holds_up_no_other(mesh: Mesh) -> None:
+    mesh.tenants, mesh.too_large = ["large", "acme"], "large"
+    await mesh.journal(answered("101", "c1"))
+    check = mesh.check()
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            await check.look()
+    assert mesh.busy() == ["101"]
+
+    await mesh.journal(ended("c1"))
+    await mesh.clock.advance(ASK_AFTER + SECOND)
+    with pytest.raises(Unavailable):
+        await check.look()
+    assert mesh.busy() == []
+
+
+async def test_a_call_that_the_journal_is_too_slow_for_holds_up_no_other(mesh: Mesh) -> None:
+    mesh.too_large = "c1"
+    check = mesh.check()
+    await mesh.tell(answered("101", "c1"), answered("102", "c2"))
+    await eventually(lambda: mesh.busy() == ["101", "102"])
+    await mesh.journal(answered("102", "c2"), ended("c2"))
+    await mesh.clock.advance(ASK_AFTER + SECOND)
+    with pytest.raises(Unavailable):
+        await check.look()
+    await check.look()
+    assert mesh.busy() == ["101"]
 
 
 async def test_while_the_journal_is_away_what_was_heard_holds(mesh: Mesh) -> None:

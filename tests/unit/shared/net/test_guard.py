@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import asyncio
+import socket
+import threading
+from typing import Any
+
 import pytest
 
 from shared.errors import BadSetting, Rejected
@@ -67,3 +72,23 @@ async def test_a_name_that_means_a_private_address_is_refused() -> None:
 )
 def test_who_may_ask_us_is_told_by_network(address: str, *, inside: bool) -> None:
     assert contains(networks("10.0.0.0/24", setting="X"), address) is inside
+
+
+async def test_names_that_nobody_answers_for_hold_up_no_other_work() -> None:
+    answered = threading.Event()
+
+    def silent(host: str, port: int, **_: object) -> list[Any]:
+        answered.wait()
+        raise socket.gaierror(socket.EAI_AGAIN, host)
+
+    resolver = GuardedResolver(AddressGuard(), look_up=silent)
+    asking = [asyncio.create_task(resolver.resolve(f"h{n}.example")) for n in range(32)]
+    try:
+        async with asyncio.timeout(5):
+            assert await asyncio.to_thread(lambda: "done") == "done"
+    finally:
+        answered.set()
+        assert all(
+            isinstance(e, OSError) for e in await asyncio.gather(*asking, return_exceptions=True)
+        )
+        await resolver.close()
