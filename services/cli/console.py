@@ -22,8 +22,9 @@ from shared.site.pbx import Pbx
 
 T = TypeVar("T")
 
-out = Console(highlight=False, soft_wrap=True)
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
+# No emoji: `extension:100:` is none.
+out = Console(highlight=False, soft_wrap=True, emoji=False)
+_err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def say_fault(message: str) -> None:

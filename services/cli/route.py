@@ -162,7 +162,11 @@ def _show_one(document: DecisionDocument) -> None:
 
 
 def _listed(found: list[DecisionDocument]) -> Table:
-    table = Table("id", "decided", "from", "did", "destination", "reason", "rule", "row", "ms")
+    table = Table()
+    # It is for `--id`.
+    table.add_column("id", no_wrap=True, min_width=36)
+    for name in ("decided", "from", "did", "destination", "reason", "rule", "row", "ms"):
+        table.add_column(name)
     for document in found:
         decision = document.decision
         table.add_row(

@@ -24,7 +24,7 @@ from services.routing.explain_batch import Outcome, Trying, in_order
 from shared.errors import BadSetting, ContractError
 
 #: The table itself may be what is printed.
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
+_err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 #: Of destinations; the rest is told in one line.
 _MOST_SHOWN = 20
 _PIECE = 1024 * 1024

@@ -91,7 +91,7 @@ def put(
         Path | None,
         typer.Option(
             metavar="ROWS.CSV",
-            help="Its rows: operator, value, destination, and priority where there is one. "
+            help="Its rows: operator, value, destination, priority and of (what is asked about). "
             "Several values (in, between), and several destinations, have a | between them.",
         ),
     ] = None,

@@ -20,7 +20,7 @@ from shared.site.rules.misread import faults_of_rule
 from shared.site.rules.rule import MOST_ROWS, RoutingRule, Row
 from shared.yamltext import YamlText, read_yaml
 
-_COLUMNS = ("operator", "value", "destination", "priority")
+_COLUMNS = ("of", "operator", "value", "destination", "priority")
 _NEEDED = frozenset({"operator", "value", "destination"})
 _BETWEEN = "|"
 _OF_SEVERAL = frozenset({"in", "between"})
@@ -140,8 +140,8 @@ def _check_columns(file: Path, columns: Sequence[str]) -> None:
     known = set(columns) <= set(_COLUMNS) and len(columns) == len(set(columns))
     if not known or not set(columns) >= _NEEDED:
         raise BadSetting(
-            f"{file.name}:1: the first line names the columns: operator,value,destination or "
-            "operator,value,destination,priority"
+            f"{file.name}:1: the first line names the columns: operator,value,destination, and if "
+            "you like `priority`, and `of` for what is asked about in place of the rule's field"
         )
 
 
@@ -152,6 +152,8 @@ def _row(cells: dict[str, str]) -> dict[str, Any]:
     ways = row.get("destination", "").split(_BETWEEN)
     if len(ways) > 1:
         row["destination"] = [way.strip() for way in ways]
+    if "of" in row:
+        row["when"] = {name: row.pop(name) for name in ("of", "operator", "value") if name in row}
     return row
 
 

@@ -71,6 +71,28 @@ def test_a_rule_is_read_with_the_rows_of_its_table(tmp_path: Path) -> None:
     assert text.at(("crm",), "no") == "main.yaml:3: crm: no"
 
 
+def test_rows_of_a_table_may_ask_about_anything(tmp_path: Path) -> None:
+    table = (
+        "of,operator,value,destination\n"
+        "caller.number,starts_with,+4420,queue:london\n"
+        ",=,GOLD,queue:gold\n"
+        "call.did,in,1|2,queue:a\n"
+    )
+    text = read(tmp_path, rows=table)
+
+    assert [row.model_dump(mode="json", exclude_defaults=True) for row in text.rule.rows] == [
+        {
+            "when": {"of": "caller.number", "operator": "starts_with", "value": "+4420"},
+            "destination": "queue:london",
+        },
+        {"operator": "=", "value": "GOLD", "destination": "queue:gold"},
+        {
+            "when": {"of": "call.did", "operator": "in", "value": ["1", "2"]},
+            "destination": "queue:a",
+        },
+    ]
+
+
 def test_a_rule_may_have_its_rows_itself(tmp_path: Path) -> None:
     row = '  - {operator: "=", value: GOLD, destination: "queue:a"}\n'
     text = read(tmp_path, f"{RULE}rows:\n{row}")
@@ -99,6 +121,10 @@ def test_a_table_is_read_as_spreadsheets_write_it(tmp_path: Path, table: str) ->
     ("table", "said"),
     [
         ("", "rows.csv:1: the first line names the columns"),
+        (
+            "of,operator,value,destination\ncaller.colour,=,red,queue:a\n",
+            "rows.csv:2: when: of: 'caller.colour' is nothing to ask about",
+        ),
         ("=,GOLD,queue:a\n", "rows.csv:1: the first line names the columns"),
         ("operator,value\n", "rows.csv:1: the first line names the columns"),
         ("operator,value,destination,value\n", "rows.csv:1: the first line names the columns"),
