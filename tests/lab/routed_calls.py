@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
+from shared.clock import SystemClock
 from shared.contracts.agents import AgentStatus
 from shared.contracts.routing import RouteReason
 from shared.testing.waiting import eventually
@@ -120,6 +122,7 @@ async def queue_priority(lab: Lab, row: Row) -> None:
         for served in (1, 2):
             held = await phone.taken()
             await _has_answered(lab, 143, calls=served)
+            await SystemClock().sleep(timedelta(seconds=1))  # they talk
             await phone.hang_up(held)
         await done(first, second)
 
