@@ -11,11 +11,11 @@ from pathlib import Path
 from services.cli.console import looking
 from services.cli.ruletext import read_rule_file
 from services.routing.app import deciding_of
-from services.routing.drafts import with_stored_secrets
 from services.routing.explain import Explainer, Scene
 from services.routing.staff_store import AGENTS, StaffBook
 from shared.errors import ContractError
 from shared.runtime.service import Platform
+from shared.site.drafts import with_stored_secrets
 from shared.site.parts import Sealing
 
 

@@ -17,10 +17,10 @@ from rich.table import Table
 
 from services.cli.console import looking, out, run_async
 from services.cli.ruletext import RuleText, read_rule_file
-from services.routing.drafts import with_stored_secrets
 from shared.errors import BadSetting, ContractError, MeshError, NotFound
 from shared.runtime.service import Platform
 from shared.site.documents import RuleDocument
+from shared.site.drafts import with_stored_secrets
 from shared.site.masked import masked_rule
 from shared.site.parts import Sealing
 

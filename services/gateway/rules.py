@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, JsonValue, RootModel, StringConstraints, ValidationError
+from pydantic import BaseModel, Field, JsonValue, RootModel, StringConstraints
 
 from services.gateway.deps import HttpDeps
 from shared.errors import BadSetting, Conflict, ContractError, NotFound
@@ -17,10 +17,8 @@ from shared.http.routes import FromBody, FromHeader, FromKey, FromPath, FromQuer
 from shared.ids import Name
 from shared.moments import Instant
 from shared.site.documents import RuleDocument, RuleVersion
-from shared.site.masked import masked_rule, unmasked_rule
-from shared.site.parts import Typed
-from shared.site.rules.checks import in_words
-from shared.site.rules.misread import faults_of_rule
+from shared.site.drafts import read_draft
+from shared.site.masked import masked_rule
 from shared.site.rules.rule import RoutingRule
 
 Number = Annotated[int, Field(ge=1, le=10**9)]
@@ -223,15 +221,7 @@ def _read(
     """Raises: ContractError."""
     if body.get("name", name) != name:
         raise ContractError(f"name: this is rule {name}; a rule is not renamed, make another")
-    stored = json.loads(old.source) if old is not None else {}
-    said, kept = unmasked_rule(body, stored)
-    try:
-        return RoutingRule.model_validate({**said, "name": name}, context=Typed(deps.secrets, kept))
-    except ValidationError as error:
-        faults = faults_of_rule(error, RoutingRule)
-        raise ContractError(
-            in_words((("rules", 0, *path), what) for path, what in faults)
-        ) from None
+    return read_draft({**body, "name": name}, old, secrets=deps.secrets)
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from pydantic import JsonValue
 
 from services.routing.asking import question_of
 from services.routing.deciding import Case, Deciding, Rehearsal
-from services.routing.drafts import check_draft, leads_elsewhere, read_draft, signs_in_anew
 from services.routing.responsible import Caller
 from services.routing.shelf import Shelf, Shelves
 from services.routing.standing import Standing
@@ -24,6 +23,7 @@ from shared.errors import ContractError, Forbidden, MeshError, NotFound, Rejecte
 from shared.phone import parse
 from shared.secrets import SecretBox
 from shared.site.book import SiteBook
+from shared.site.drafts import check_rule, leads_elsewhere, read_draft, signs_in_anew
 from shared.site.models import Site
 from shared.site.rulebook import RuleBook
 from shared.site.rules.rule import RoutingRule
@@ -123,7 +123,7 @@ class Explainer:
             return Scene(site, shelf, name)
         others = self.rules.of(tenant).values()
         templates = self.deciding.asking.managers.connections.templates
-        await asyncio.to_thread(check_draft, draft, site, others, templates)
+        await asyncio.to_thread(check_rule, draft, site, others, templates)
         standing = await asyncio.to_thread(Standing.of, draft, zone=site.zone, region=site.region)
         kept = [one for key, one in shelf.by_name.items() if key != draft.name]
         return Scene(site, Shelf.of([*kept, standing]), name, draft.name)

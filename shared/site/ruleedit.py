@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,13 +23,12 @@ from shared.site.documents import (
     says_same,
     source_of,
 )
-from shared.site.models import Site
+from shared.site.drafts import check_rule
 from shared.site.rulebook import RuleBook, key_of, serial_text
-from shared.site.rules.checks import Outline, Thing, in_words, outline_of, rule_faults
+from shared.site.rules.checks import Outline, Thing, outline_of
 from shared.site.rules.rule import RoutingRule
 from shared.site.ruleturns import Turns
 from shared.site.seals import with_current_seals, with_old_seals
-from shared.site.templated import rule_words_faults
 from shared.storage.port import DocumentStore, Find
 
 #: Versions of a rule that are kept.
@@ -227,7 +226,7 @@ class RuleDesk:
             kept = await asyncio.to_thread(self.as_kept, rule, old)
             if kept is None and old is not None:
                 return old
-            await asyncio.to_thread(self._check_rule, site, kept or rule, others.values())
+            await asyncio.to_thread(check_rule, kept or rule, site, others.values(), self.templates)
             word = what or ("changed" if rule.name in others else "created")
             write = await asyncio.to_thread(
                 RuleWrite.of, kept or rule, old, tenant=tenant, by=by, what=word
@@ -250,17 +249,6 @@ class RuleDesk:
                 with suppress(ContractError):
                     rule = with_old_seals(rule, old.read(), self.secrets)
         return None if old is not None and says_same(source_of(rule), old.source) else rule
-
-    def _check_rule(self, site: Site, rule: RoutingRule, others: Iterable[Outline]) -> None:
-        """Raises: ContractError."""
-        crm = site.crm_named(rule.crm) if rule.crm else None
-        words = rule_words_faults(rule, crm, self.templates)
-        faults = [
-            *rule_faults(site, [rule], others),
-            *((("rules", 0, *path), what) for path, what in words),
-        ]
-        if faults:
-            raise ContractError(in_words(faults), faults=faults)
 
     async def _keep(self, old: RuleDocument) -> None:
         version = _version(old)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from services.routing.drafts import leads_elsewhere, with_stored_secrets
 from shared.clock import ManualClock
 from shared.errors import ContractError
 from shared.secrets import SecretBox, new_key
 from shared.site.documents import RuleDocument, source_of
+from shared.site.drafts import leads_elsewhere, with_stored_secrets
 from shared.site.masked import KEPT
 from shared.site.parts import Typed
 from shared.site.rules.rule import RoutingRule

@@ -1,4 +1,4 @@
-"""A rule that somebody wants to try before it is stored: read and checked as the real one would be."""
+"""A rule as somebody writes it: read, its secrets put in, checked against what is stored."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read_draft(
         return RoutingRule.model_validate(said, context=Typed(secrets, kept))
     except ValidationError as error:
         faults = [(("rules", 0, *path), what) for path, what in faults_of_rule(error, RoutingRule)]
-        raise ContractError(f"the rule cannot be read: {in_words(faults)}") from None
+        raise ContractError(in_words(faults)) from None
 
 
 def with_stored_secrets(
@@ -69,13 +69,14 @@ def signs_in_anew(rule: RoutingRule, stored: RuleDocument | None) -> bool:
     return any(known.get(name) != seal for name, seal in rule.credentials.items())
 
 
-def check_draft(
+def check_rule(
     rule: RoutingRule, site: Site, others: Iterable[Outline], templates: Templates
 ) -> None:
     """
     *others* are the rules that are stored, the one of this name too.
 
-    Raises: ContractError with everything for which the rule could not be stored.
+    Raises: ContractError with everything for which the rule cannot be stored, in
+    ``details["faults"]`` by place.
     """
     crm = site.crm_named(rule.crm) if rule.crm else None
     words = rule_words_faults(rule, crm, templates)
@@ -84,7 +85,7 @@ def check_draft(
         *((("rules", 0, *path), what) for path, what in words),
     ]
     if faults:
-        raise ContractError(f"rule {rule.name} could not be stored: {in_words(faults)}")
+        raise ContractError(in_words(faults), faults=faults)
 
 
 def _source(stored: RuleDocument | None) -> dict[str, Any]:
