@@ -86,8 +86,15 @@ def _in_rule(standing: Standing, around: Around) -> RouteDecision | ToRule:
         if isinstance(way, ToRule):
             return way
         if way is not None:
+            said = row.voicemail if row.voicemail is not None else rule.voicemail
             return _decision(
-                standing, facts, trace, RouteReason.ROW_MATCHED, destination=way, row=number
+                standing,
+                facts,
+                trace,
+                RouteReason.ROW_MATCHED,
+                destination=way,
+                row=number,
+                voicemail=said if _is_phone(way) else None,
             )
         passed_over = True
     _note_value(rule, facts, trace, first=noted == 0)
@@ -146,8 +153,12 @@ def _defaults(rule: RoutingRule) -> Ways:
 
 
 def _voicemail_after(rule: RoutingRule, way: Destination | None) -> bool | None:
-    is_phone = way is not None and way.kind is DestinationKind.EXTENSION
-    return False if is_phone and rule.default_voicemail is False else None
+    said = rule.voicemail if rule.default_voicemail is None else rule.default_voicemail
+    return said if _is_phone(way) else None
+
+
+def _is_phone(way: Destination | None) -> bool:
+    return way is not None and way.kind is DestinationKind.EXTENSION
 
 
 # -- where it leads ----------------------------------------------------------------------------

@@ -129,6 +129,11 @@ class Extras(Part):
     priority: Priority | None = Field(
         default=None, description="In a queue; the higher is served first."
     )
+    voicemail: bool | None = Field(
+        default=None,
+        description="Whether an extension that does not answer has the call go to its voicemail; "
+        "without it as the PBX is set.",
+    )
     variables: dict[Variable, SubjectText] = Field(
         default_factory=dict,
         max_length=20,
@@ -170,7 +175,7 @@ class Row(Extras):
 
     @model_validator(mode="after")
     def says_one_thing(self) -> Self:
-        if self.priority is not None or self.variables:
+        if self.priority is not None or self.voicemail is not None or self.variables:
             self._check_extras()
         # One of a hundred thousand: the short form makes no model of its test.
         if self.when is None:
@@ -198,8 +203,8 @@ class Row(Extras):
     def _check_extras(self) -> None:
         if all(isinstance(way, ToRule) for way in plain_in(self.destination)):
             raise ValueError(
-                "another rule says its own `priority` and `variables`: these are never used, leave "
-                "them out"
+                "another rule says its own `priority`, `voicemail` and `variables`: these are never "
+                "used, leave them out"
             )
 
 

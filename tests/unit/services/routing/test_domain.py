@@ -416,6 +416,27 @@ def test_a_manager_who_is_free_is_not_passed_over_for_his_voicemail(
 
 
 @pytest.mark.parametrize(
+    ("row", "rule", "destination", "after"),
+    [
+        (True, None, "extension:101", True),
+        (False, True, "extension:101", False),
+        (None, True, "extension:101", True),
+        (None, None, "extension:101", None),
+        # Only a phone has one.
+        (True, True, "queue:support", None),
+    ],
+)
+def test_a_row_says_whether_who_is_not_answered_goes_to_the_voicemail(
+    row: bool | None, rule: bool | None, destination: str, after: bool | None
+) -> None:
+    said = {"voicemail": row} if row is not None else {}
+    made = a_rule(equal("GOLD", destination, **said), voicemail=rule, default="extension:102")
+
+    assert decided(made, seen(a_card("gold"))).voicemail is after
+    assert decided(made, NOBODY).voicemail is rule
+
+
+@pytest.mark.parametrize(
     ("default", "flag", "destination", "after"),
     [
         (["manager", "queue:last"], None, "queue:last", None),

@@ -169,7 +169,7 @@ def faults(**words: Any) -> list[str]:
         # What goes along.
         (
             {"destination": "rule:vip", "priority": 9},
-            "rows.0: another rule says its own `priority` and `variables`: these are never used",
+            "rows.0: another rule says its own `priority`, `voicemail` and `variables`: these are never used",
         ),
         (
             {"destination": "rule:vip", "variables": {"CRM_A": "call.did"}},
