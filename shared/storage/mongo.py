@@ -34,13 +34,17 @@ from shared.clock import Clock
 from shared.errors import BadSetting, Conflict, ContractError, NotFound, Unavailable
 from shared.faults import faults_in
 from shared.observe.logging import mask_text
+from shared.storage.mongo_where import field as _field
+from shared.storage.mongo_where import filter_of
 from shared.storage.port import (
     Collection,
     CollectionSpec,
+    Condition,
     Document,
     Find,
     Page,
     comparable,
+    counting,
     cursor_after,
     read_cursor,
     value_at,
@@ -186,16 +190,21 @@ class MongoCollection(Generic[D]):
             documents, cursor_after(value_at(last, query.order_by), last.key) if last else None
         )
 
-    async def count(self, **equals: Any) -> int:
+    async def count(self, what: Find | Condition | None = None, /, **equals: Any) -> int:
+        asked = self._filter(counting(what, equals))
         async with self._call():
-            return int(await self._documents.count_documents(self._filter(Find(equals=equals))))
+            return int(await self._documents.count_documents(asked))
 
     def _filter(self, query: Find) -> dict[str, Any]:
         order = _field(query.order_by)
-        parts: list[dict[str, Any]] = [self._alive(), {order: {"$ne": None}}]
+        parts: list[dict[str, Any]] = [self._alive()]
+        if order != "_id":  # every document has one; to ask would be to read each
+            parts.append({order: {"$ne": None}})
         parts += [{_field(n): comparable(v)} for n, v in query.equals.items()]
         parts += [{_field(n): {"$gte": comparable(v)}} for n, v in query.since.items()]
         parts += [{_field(n): {"$lt": comparable(v)}} for n, v in query.until.items()]
+        if query.where is not None:
+            parts.append(filter_of(query.where))
         if query.cursor is not None:
             value, key = read_cursor(query.cursor)
             past = "$lt" if query.descending else "$gt"
@@ -204,7 +213,8 @@ class MongoCollection(Generic[D]):
                 if order != "_id"
                 else {"_id": {past: key}}
             )
-        return {"$and": [part for part in parts if part]}
+        wanted = [part for part in parts if part]
+        return {"$and": wanted} if wanted else {}
 
     def _alive(self) -> dict[str, Any]:
         """The TTL thread runs once a minute; what is past its time is gone for us at once."""
@@ -253,7 +263,12 @@ class MongoCollection(Generic[D]):
     async def _make_indexes(self) -> None:
         wanted = [
             IndexModel(
-                [(_field(name), ASCENDING) for name in index.fields],
+                # With the key, in whose order pages have equal values: a page of a million would
+                # be sorted else.
+                [
+                    (_field(name), ASCENDING)
+                    for name in (index.fields if index.unique else (*index.fields, "key"))
+                ],
                 unique=index.unique,
                 # A missing value would count as a value, and two of them as duplicates.
                 **(
@@ -316,10 +331,6 @@ async def _translated(gate: asyncio.Semaphore) -> AsyncIterator[None]:
         raise Unavailable(f"MongoDB failed with code {error.code}") from error
     except PyMongoError as error:
         raise Unavailable(f"MongoDB is away: {type(error).__name__}") from error
-
-
-def _field(name: str) -> str:
-    return "_id" if name == "key" else name
 
 
 def _encode(value: Any) -> Any:

@@ -13,10 +13,12 @@ A document store as the repositories see it: what SQLite and MongoDB can both pr
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Collection as Collected
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 from pydantic import (
@@ -68,16 +70,66 @@ class CollectionSpec(Generic[D]):
     expires_by: str | None = None
 
 
+class Op(StrEnum):
+    """How a field is tested; a field that is None passes NE and NOT_IN, and else only IS_NULL."""
+
+    EQ = "eq"
+    NE = "ne"
+    LT = "lt"
+    LE = "le"
+    GT = "gt"
+    GE = "ge"
+    IN = "in"  # the value is a sequence
+    NOT_IN = "not_in"
+    BEGINS = "begins"  # text, as it is written
+    CONTAINS = "contains"  # text, whatever the case of its ASCII letters
+    HAS = "has"  # the field is a list of texts that has one of the value's
+    IS_NULL = "is_null"  # the value is a boolean: whether it is
+
+
+@dataclass(frozen=True, slots=True)
+class Is:
+    """
+    Text, numbers, booleans and moments are four types: a value of another type than the field's is
+    unequal to it, and comes neither before nor after it. A list passes HAS, NE and NOT_IN alone.
+    Text is ordered by its code points. Of a field with a NUL in it nothing is promised: SQLite sees
+    what stands before that.
+    """
+
+    field: str
+    op: Op
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf:
+    """Of no parts: it holds."""
+
+    parts: Sequence[Condition]
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """At least one of them holds; of no parts: it does not."""
+
+    parts: Sequence[Condition]
+
+
+Condition = Is | AllOf | AnyOf
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Find:
     """
-    Fields are named with dots into nested objects; values are text, numbers, booleans, moments
-    or None. What has no value in ``order_by`` is left out; equal values are ordered by key.
+    *where* beside the others: all must hold. Fields are named with dots into nested objects, never
+    through lists; values are text, numbers, booleans, moments, and in ``equals`` None. What has no
+    value in ``order_by`` is left out; equal values are ordered by key.
     """
 
     equals: Mapping[str, Any] = field(default_factory=dict)
     since: Mapping[str, Any] = field(default_factory=dict)  # field >= value
     until: Mapping[str, Any] = field(default_factory=dict)  # field < value
+    where: Condition | None = None
     order_by: str = "key"
     descending: bool = False
     limit: int = 100
@@ -119,10 +171,18 @@ class Collection(Protocol[D]):
         ...
 
     async def page(self, query: Find) -> Page[D]:
-        """Raises: ContractError for a cursor that is none of this query."""
+        """
+        Raises: ContractError for a cursor that is none of this query, ValueError for a test whose
+        value its op cannot take.
+        """
         ...
 
-    async def count(self, **equals: Any) -> int: ...
+    async def count(self, what: Find | Condition | None = None, /, **equals: Any) -> int:
+        """
+        How many there are that have what *equals* says, and pass a condition or are found by a
+        query, on all of its pages together. Raises: ValueError as ``page``.
+        """
+        ...
 
 
 class DocumentStore(Protocol):
@@ -220,6 +280,39 @@ def comparable(value: Any) -> Any:
             raise ValueError("a naive time compares with nothing; give it a zone")
         return to_instant(value.astimezone(UTC))
     return _plain(value)
+
+
+def counting(what: Find | Condition | None, equals: Mapping[str, Any]) -> Find:
+    """What ``count`` is asked, as a query."""
+    query = what if isinstance(what, Find) else Find(where=what)
+    return replace(query, equals={**query.equals, **equals}, cursor=None)
+
+
+def values_of(test: Is) -> tuple[Any, ...]:
+    """What a test compares with, as documents hold it; a single value alone. Raises: ValueError."""
+    if test.op in _OF_MANY:
+        if isinstance(test.value, str) or not isinstance(test.value, Collected):
+            raise ValueError(f"{test.field}: {test.op} takes a list of values")
+        values = tuple(map(comparable, test.value))
+    else:
+        values = (comparable(test.value),)
+    taken = _TAKEN.get(test.op, (str, int, float, bool, datetime))
+    for value in values:
+        if not isinstance(value, taken):
+            raise ValueError(f"{test.field}: {test.op} takes no {type(value).__name__}")  # noqa: TRY004  one fault, one class
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{test.field}: {value} compares with nothing")
+        _of_64_bits(value)
+    return values
+
+
+_OF_MANY = frozenset({Op.IN, Op.NOT_IN, Op.HAS})
+_TAKEN: Mapping[Op, tuple[type, ...]] = {
+    Op.BEGINS: (str,),
+    Op.CONTAINS: (str,),
+    Op.HAS: (str,),
+    Op.IS_NULL: (bool,),
+}
 
 
 def value_at(document: BaseModel, path: str) -> Any:

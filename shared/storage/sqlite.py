@@ -13,25 +13,30 @@ from pydantic import ValidationError
 from shared.clock import Clock
 from shared.errors import Conflict, ContractError, NotFound, Unavailable
 from shared.faults import faults_in
-from shared.moments import to_ms, to_text
+from shared.moments import to_ms
 from shared.sqlite import SqliteFile
 from shared.storage.port import (
     MAX_DOCUMENT_BYTES,
+    AllOf,
     Collection,
     CollectionSpec,
+    Condition,
     Document,
     Find,
+    Is,
+    Op,
     Page,
-    comparable,
+    counting,
     cursor_after,
     read_cursor,
     value_at,
+    values_of,
 )
+from shared.storage.sqlite_where import bound, column, sql_of
 
 D = TypeVar("D", bound=Document)
 T = TypeVar("T")
 
-_FIELD = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$")
 _NAME = re.compile(r"^[a-z][a-z0-9_.]*$")
 #: How often a collection looks for what is past its time, and how much goes with one write.
 _SWEEP_EVERY = timedelta(minutes=1)
@@ -129,7 +134,7 @@ class SqliteCollection(Generic[D]):
 
     async def page(self, query: Find) -> Page[D]:
         where, params = self._where(query)
-        order = _column(query.order_by)
+        order = _unhelped(query, self._spec) + column(query.order_by)
         way = "DESC" if query.descending else "ASC"
         rows = await self._read(
             lambda db: db.execute(
@@ -145,36 +150,46 @@ class SqliteCollection(Generic[D]):
             documents, cursor_after(value_at(last, query.order_by), last.key) if last else None
         )
 
-    async def count(self, **equals: Any) -> int:
-        where, params = self._where(Find(equals=equals))
+    async def count(self, what: Find | Condition | None = None, /, **equals: Any) -> int:
+        text, params = self._where(counting(what, equals))
         row = await self._read(
             lambda db: db.execute(
-                f"SELECT count(*) FROM {self._table} WHERE {where}",  # noqa: S608  checked names
+                f"SELECT count(*) FROM {self._table} WHERE {text}",  # noqa: S608  checked names
                 params,
             ).fetchone()
         )
         return int(row[0])
 
     def _where(self, query: Find) -> tuple[str, tuple[Any, ...]]:
-        order = _column(query.order_by)
-        parts: list[str] = [_ALIVE, f"{order} IS NOT NULL"]
-        params: list[Any] = [self._now()]
+        order = column(query.order_by)
+        # Of a few keys each is looked up, whatever else is said of them.
+        plain = "+" if "key" in _named(query) else ""
+        parts: list[str] = [f"{order} IS NOT NULL"] if order != "key" else []
+        params: list[Any] = []
+        if self._spec.expires_by is not None:
+            # Not where it is needless: an index alone then tells how many there are.
+            parts.append(_ALIVE)
+            params.append(self._now())
         for name, value in query.equals.items():
             if value is None:
-                parts.append(f"{_column(name)} IS NULL")
+                parts.append(f"{column(name)} IS NULL")
             else:
-                parts.append(f"{_column(name)} = ?")
-                params.append(_bound(value))
+                parts.append(f"{plain}{column(name)} = ?")
+                params.append(bound(value))
         for bounds, sign in ((query.since, ">="), (query.until, "<")):
             for name, value in bounds.items():
-                parts.append(f"{_column(name)} {sign} ?")
-                params.append(_bound(value))
+                parts.append(f"{plain}{column(name)} {sign} ?")
+                params.append(bound(value))
+        if query.where is not None:
+            text, values = sql_of(query.where, self._spec.model)
+            parts.append(text)
+            params += values
         if query.cursor is not None:
             value, key = read_cursor(query.cursor)
             sign = "<" if query.descending else ">"
             parts.append(f"({order}, key) {sign} (?, ?)")
-            params += [_bound(value), key]
-        return " AND ".join(parts), tuple(params)
+            params += [bound(value), key]
+        return " AND ".join(parts) or "1", tuple(params)
 
     def _insert(self, db: sqlite3.Connection, row: tuple[Any, ...]) -> None:
         statement = f"INSERT INTO {self._table} (key, version, expires_ms, body) VALUES (?,?,?,?)"  # noqa: S608  our own name
@@ -245,7 +260,7 @@ class SqliteCollection(Generic[D]):
                 "version INTEGER NOT NULL, expires_ms INTEGER, body TEXT NOT NULL)"
             )
             for index in self._spec.indexes:
-                columns = ", ".join(_column(name) for name in index.fields)
+                columns = ", ".join(column(name) for name in index.fields)
                 name = f"{self._table}__{'__'.join(index.fields).replace('.', '_')}"
                 kind = "UNIQUE INDEX" if index.unique else "INDEX"
                 db.execute(f"CREATE {kind} IF NOT EXISTS {name} ON {self._table} ({columns})")
@@ -259,18 +274,26 @@ class SqliteCollection(Generic[D]):
         self._made = True
 
 
+def _named(query: Find) -> dict[str, int]:
+    """Fields of which *query* says what they must be, and how many values it names."""
+    parts = query.where.parts if isinstance(query.where, AllOf) else [query.where]
+    tests = [part for part in parts if isinstance(part, Is) and part.op in {Op.EQ, Op.IN}]
+    return {test.field: len(values_of(test)) for test in tests}
+
+
+def _unhelped(query: Find, spec: CollectionSpec[Any]) -> str:
+    """
+    ``+`` where no index may be chosen for the order's sake: SQLite takes one over all documents
+    of a tenant for better than one that leads to the few that have one of several values.
+    """
+    named = _named(query)
+    lead = len(query.equals)
+    narrow = {"key"} | {
+        index.fields[lead]
+        for index in spec.indexes
+        if len(index.fields) > lead and set(index.fields[:lead]) == set(query.equals)
+    }
+    return "+" if any(count != 1 for name, count in named.items() if name in narrow) else ""
+
+
 _ALIVE = "(expires_ms IS NULL OR expires_ms > ?)"
-
-
-def _column(name: str) -> str:
-    """Raises ValueError: a field is named by the program, never by input."""
-    if name == "key":
-        return "key"
-    if not _FIELD.match(name):
-        raise ValueError(f"not a field: {name}")
-    return f"json_extract(body, '$.{name}')"
-
-
-def _bound(value: Any) -> Any:
-    found = comparable(value)
-    return to_text(found) if isinstance(found, datetime) else found

@@ -11,12 +11,13 @@ from shared.clock import Clock
 from shared.ids import new_id
 from shared.storage.mongo import MongoStore
 from shared.storage.port import DocumentStore
-from shared.testing.storage_contract import THINGS, StoreContract
+from shared.testing.condition_contract import ConditionContract
+from shared.testing.storage_contract import StoreContract
 
 pytestmark = pytest.mark.mongodb
 
 
-class TestMongoStore(StoreContract):
+class TestMongoStore(StoreContract, ConditionContract):
     examples = 15
 
     @pytest.fixture(autouse=True)
@@ -34,4 +35,6 @@ class TestMongoStore(StoreContract):
         finally:
             await store.close()
             with pymongo.MongoClient[dict[str, object]](self.url) as client:
-                client["callmesh_test"].drop_collection(prefix + THINGS.name)
+                database = client["callmesh_test"]
+                for name in database.list_collection_names(filter={"name": {"$regex": prefix}}):
+                    database.drop_collection(name)

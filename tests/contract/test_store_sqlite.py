@@ -9,10 +9,11 @@ from shared.clock import Clock, ManualClock
 from shared.sqlite import SqliteFile
 from shared.storage.port import DocumentStore
 from shared.storage.sqlite import SqliteStore
+from shared.testing.condition_contract import ConditionContract
 from shared.testing.storage_contract import THINGS, StoreContract, Thing
 
 
-class TestSqliteStore(StoreContract):
+class TestSqliteStore(StoreContract, ConditionContract):
     @asynccontextmanager
     async def opened(self, clock: Clock) -> AsyncIterator[DocumentStore]:
         db = SqliteFile(None)
