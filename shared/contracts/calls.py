@@ -21,6 +21,9 @@ from shared.moments import Instant
 
 #: Numbers, names and ids come from outside; none is longer than this in any PBX we read.
 Text = Annotated[str, StringConstraints(max_length=256)]
+#: What was said: in short, and an hour of it word by word with room to spare.
+Summary = Annotated[str, StringConstraints(max_length=10_000)]
+Transcription = Annotated[str, StringConstraints(max_length=100_000)]
 
 
 class Direction(StrEnum):
@@ -218,6 +221,17 @@ class RecordingReady(CallEvent):
     )
 
 
+@contract("calls.summarised", version=1)
+class CallSummarised(CallEvent):
+    """What was said in the call, as the PBX or a service of speech tells it; the last word holds."""
+
+    summary: Summary | None = None
+    transcription: Transcription | None = None
+    sentiment: Text | None = Field(
+        default=None, description="As who tells it calls it: `positive`, `0.8`."
+    )
+
+
 class LegRecord(BaseModel):
     leg_id: str
     callee: Party
@@ -239,24 +253,37 @@ class TransferRecord(BaseModel):
 class EntryState(StrEnum):
     """Where a CRM entry stands."""
 
-    DUE = "due"
+    DUE = "due"  # waits for its time, or for its turn
     SENDING = "sending"
     SENT = "sent"
-    FAILED = "failed"
+    UPDATED = "updated"  # sent, and changed since then
+    MAYBE_SENT = "maybe_sent"  # nobody knows what became of a try: the CRM is asked first
+    RECONNECT = "waiting_for_reconnect"  # until a person connects the CRM again
+    FAILED = "failed"  # the CRM did not take it; it is tried again
+    DEAD = "dead"  # it is not tried again by itself: somebody has to look
+    NOT_WANTED = "not_wanted"  # there is none: the policy of the connection says no
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the CRM has it."""
+        return self in {EntryState.SENT, EntryState.UPDATED}
 
 
 class EntryRecord(BaseModel):
-    """The call's entry in one CRM."""
+    """A call's entry in one CRM, or that of one of its agents."""
 
     connection: Name
+    agent: str | None = Field(
+        default=None, description="Extension, where the connection has an entry per agent."
+    )
     state: EntryState
     entry_id: str | None = None
     attempts: int = 0
     updates: int = Field(default=0, description="How often it was changed since it was sent.")
     reason: str | None = Field(
         default=None,
-        description="Why it has not been sent yet, or failed; of one that was sent, why what "
-        "became known later is not in it.",
+        description="Why it has not been sent yet, or never will be; of one that was sent, why "
+        "what became known later is not in it.",
     )
 
 
@@ -285,6 +312,9 @@ class CallRecord(BaseModel):
     legs: tuple[LegRecord, ...] = ()
     transfers: tuple[TransferRecord, ...] = ()
     recordings: tuple[str, ...] = ()
+    summary: str | None = None
+    transcription: str | None = None
+    sentiment: str | None = None
     route: RouteDecision | None = None
     contact: ContactCard | None = Field(
         default=None, description="None also where several match and nobody has chosen."

@@ -20,7 +20,9 @@ from shared.contracts.calls import (
     Disposition,
     HangupBy,
     LegOutcome,
+    Summary,
     Text,
+    Transcription,
     TransferKind,
 )
 from shared.contracts.envelope import Event, contract
@@ -97,6 +99,7 @@ class HookEventKind(StrEnum):
     ENDED = "ended"
     RECORDING = "recording"
     CDR = "cdr"
+    SUMMARY = "summary"
     AGENT_STATUS = "agent_status"
 
 
@@ -183,6 +186,17 @@ class HookEvent(BaseModel):
         description="cdr: extension or number that answered, where that is not the one of "
         "``extension`` or ``number``.",
     )
+    summary: Annotated[Summary, StringConstraints(min_length=1)] | None = Field(
+        default=None,
+        description="summary: what was said in short; this, ``transcription`` or ``sentiment`` is "
+        "needed, and what is left out stays as it was told before.",
+    )
+    transcription: Annotated[Transcription, StringConstraints(min_length=1)] | None = Field(
+        default=None, description="summary: what was said word by word."
+    )
+    sentiment: Annotated[Text, StringConstraints(min_length=1)] | None = Field(
+        default=None, description="summary: how it was said: `positive`, `0.8`."
+    )
     status: AgentStatus | None = Field(default=None, description="agent_status: needed.")
 
     @model_validator(mode="after")
@@ -193,6 +207,10 @@ class HookEvent(BaseModel):
         missing = [name for name in needed if getattr(self, name) is None]
         if self.event in NEEDS_A_PHONE and self.extension is None and self.number is None:
             missing.append("extension or number")
+        if self.event is HookEventKind.SUMMARY and not (
+            self.summary or self.transcription or self.sentiment
+        ):
+            missing.append("summary, transcription or sentiment")
         if missing:
             raise ValueError(f"event {self.event}: {', '.join(missing)} is missing")
         if self.event is HookEventKind.CDR and (fault := next(self._faults_of_a_cdr(), None)):
@@ -232,6 +250,7 @@ NEEDS: dict[HookEventKind, tuple[str, ...]] = {
     HookEventKind.ENDED: (),
     HookEventKind.RECORDING: ("recording",),
     HookEventKind.CDR: ("started_at", "direction", "caller"),
+    HookEventKind.SUMMARY: (),
     HookEventKind.AGENT_STATUS: ("extension", "status"),
 }
 NEEDS_A_PHONE = frozenset(

@@ -11,6 +11,7 @@ from shared.crm.form.contacts import Search
 from shared.crm.form.manifest import Manifest
 from shared.crm.form.requests import PAGE_VARIABLES, Method, PageKind, Pages, Request, Step
 from shared.crm.language.text import compile_text
+from shared.crm.lint_batches import batch_faults
 
 #: A value between quotes or behind an operator, inside a longer text: somebody's query language.
 _IN_QUERY = re.compile(r"""['"][^'"{}]*\{\{|(?:=|:|\beq|\blike|\bcontains)\s*\{\{""", re.IGNORECASE)
@@ -185,6 +186,7 @@ def _journal(manifest: Manifest) -> Iterator[Finding]:
                     "it has none: they are never sent",
                 )
     yield from _update(manifest)
+    yield from (_error(at, what) for at, what in batch_faults(manifest))
     if journal.find is not None:
         asked = _used_by(journal.find.request) | _names([journal.find.entry_id])
         if not asked & {"Reference", "CallId", "Subject", "Description"}:

@@ -40,9 +40,13 @@ def words(outcome: Outcome, answer: Answer, value: Any, *, hide: Callable[[str],
     said = [plain_text(at_path(value, path)) for path in (outcome.error_code, outcome.error_text)]
     if outcome.error_header:
         said.append(answer.headers.get(outcome.error_header.lower(), ""))
-    text = hide(" ".join(dict.fromkeys(word.strip() for word in said if word.strip())))
-    text = "".join(sign if sign.isprintable() else " " for sign in text)[:_LONGEST_WORDS]
+    text = in_words(" ".join(dict.fromkeys(word.strip() for word in said if word.strip())), hide)
     return f"the CRM answered {answer.status} {text}".rstrip()
+
+
+def in_words(text: str, hide: Callable[[str], str]) -> str:
+    """What a CRM said, as a log and people may have it."""
+    return "".join(sign if sign.isprintable() else " " for sign in hide(text))[:_LONGEST_WORDS]
 
 
 def wait_of(limits: Limits, answer: Answer, value: Any, now: datetime) -> timedelta | None:

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from shared.contracts.calls import Direction, Disposition
 from shared.contracts.contacts import ContactCard, CrmUser
+from shared.errors import MeshError
 from shared.phone import PhoneNumber
 
 
@@ -61,6 +62,12 @@ class JournalEntry:
     recording: str | None
     queue: str | None = None
     agent_email: str | None = None
+    #: Where it is known; else the talk is taken for the last part of the call.
+    answered_at: datetime | None = None
+    #: What was said, where somebody told it.
+    summary: str | None = None
+    transcription: str | None = None
+    sentiment: str | None = None
     #: The connection's own texts, instead of the template's.
     subject: str | None = None
     description: str | None = None
@@ -151,7 +158,31 @@ class JournalsCalls(CrmConnector, Protocol):
         """
         The CRM's id of the entry. Not idempotent: after Unavailable it may be there or not.
 
-        Raises: Rejected, Throttled, NeedsReconnect (nothing was written), Unavailable.
+        Raises: Rejected, Throttled, NeedsReconnect (nothing was written), Unavailable. Where a
+        request was sent, ``error.details["exchange"]`` shows it: an :class:`Exchange`, which
+        :func:`shared.crm.exchanges.exchange_of` reads.
+        """
+        ...
+
+    @property
+    def knows_repeats(self) -> bool:
+        """Whether the CRM itself makes one entry of one that is sent twice."""
+        ...
+
+    @property
+    def batch(self) -> int:
+        """How many entries one request may carry; 1: the CRM takes one at a time."""
+        ...
+
+    async def write_entries(
+        self, entries: Sequence[JournalEntry], *, within: timedelta
+    ) -> list[str | MeshError]:
+        """
+        At most :attr:`batch` of them in one request: for each, in their order, the CRM's id, or
+        Rejected where the CRM refused this one, Unavailable where it does not say.
+
+        Raises: Rejected (the CRM takes none of them together; each alone may be taken),
+        Throttled, NeedsReconnect (nothing was written), Unavailable (each may be there or not).
         """
         ...
 

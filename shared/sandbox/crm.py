@@ -12,9 +12,10 @@ import json
 import re
 import sqlite3
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from shared.clock import Clock, SystemClock
 from shared.errors import ContractError
-from shared.sandbox.criteria import read_criteria
+from shared.sandbox.criteria import Test, read_criteria
 from shared.sandbox.faults import Faults, failure, slowly, spoilt
 from shared.sandbox.oauth import CLIENT_ID, CLIENT_SECRET, REFRESH_TOKEN, SandboxOAuth
 from shared.sandbox.people import MODULE_FIELDS, RECORDS, USERS
@@ -34,6 +35,10 @@ _Records = TypeAdapter(list[dict[str, Any]])
 _DURATION = re.compile(r"^\d{2,}:[0-5]\d$")
 _CALL_TYPES = frozenset({"Inbound", "Outbound", "Missed"})
 _PER_PAGE = 200
+#: Zoho's page of inserted records.
+_MOST_RECORDS = 100
+#: Ids of calls begin so.
+_CALL_IDS = "8299140000009"
 #: Requests remembered for whoever wants to see what was asked.
 _LOG = 10_000
 
@@ -75,6 +80,13 @@ class SandboxCrm:
                     "INSERT OR IGNORE INTO records VALUES (?, ?, ?, 0)",
                     (module, record["id"], json.dumps(record)),
                 )
+        # Their number is none: a call that somebody deleted leaves a gap.
+        (last,) = self._db.execute(
+            "SELECT max(CAST(substr(id, ?) AS INTEGER)) FROM records "
+            "WHERE module = 'Calls' AND id LIKE ?",
+            (len(_CALL_IDS) + 1, f"{_CALL_IDS}%"),
+        ).fetchone()
+        self._call_ids = count((last or 0) + 1)
         self._oauth = SandboxOAuth(self._db, self._clock, lambda: self.faults)
         self._recent: deque[datetime] = deque()
         self._runner: web.AppRunner | None = None
@@ -116,6 +128,10 @@ class SandboxCrm:
             (module, str(record["id"]), json.dumps(dict(record)), 0),
         )
 
+    def remove(self, module: str, record_id: str) -> None:
+        """As somebody deletes it."""
+        self._db.execute("DELETE FROM records WHERE module = ? AND id = ?", (module, record_id))
+
     @property
     def asked_for_tokens(self) -> int:
         return self._oauth.asked
@@ -146,16 +162,16 @@ class SandboxCrm:
 
     def _refusal(self, request: web.Request) -> web.Response | None:
         faults, now = self.faults, self._clock.now()
-        if faults.takes("fail_next"):
+        if faults.takes("fail_next") or faults.happens("fail_share"):
             return failure(faults)
+        if faults.happens("throttle_share"):
+            return _too_many(faults.retry_after_s or 1)
         if faults.requests_per_minute:
             while self._recent and now - self._recent[0] > timedelta(minutes=1):
                 self._recent.popleft()
             if len(self._recent) >= faults.requests_per_minute:
                 wait = timedelta(minutes=1) - (now - self._recent[0])
-                headers = {"Retry-After": str(max(1, round(wait.total_seconds())))}
-                text = "API rate limit exceeded"
-                return _fault(429, "TOO_MANY_REQUESTS", text, headers)
+                return _too_many(max(1, round(wait.total_seconds())))
             self._recent.append(now)
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme != "Zoho-oauthtoken" or not self._oauth.knows(token):
@@ -181,16 +197,23 @@ class SandboxCrm:
             return _fault(400, "INVALID_QUERY", f"Invalid query formed: {error.message}")
         if unknown := [test.field for test in tests if test.field not in known]:
             return _fault(400, "INVALID_QUERY", f"Invalid query formed: no field {unknown[0]}")
-        seen_by = self._ms() - self.faults.search_lag_ms
-        rows = self._db.execute(
-            "SELECT body FROM records WHERE module = ? AND created_ms <= ?", (module, seen_by)
-        )
         found = [
             record
-            for (body,) in rows
+            for body in self._bodies(module, tests)
             if any(test.holds(record := json.loads(body)) for test in tests)
         ]
         return self._page(request, "data", _shown(request, found, known))
+
+    def _bodies(self, module: str, tests: Sequence[Test]) -> list[str]:
+        """Of the records that may pass one of *tests*."""
+        query = "SELECT body FROM records WHERE module = ? AND created_ms <= ?"
+        known: list[object] = [module, self._ms() - self.faults.search_lag_ms]
+        if all(test.field == "Subject" and not test.begins for test in tests):
+            # As the index spells it: a call is found among ten thousand without reading them.
+            subjects = ", ".join("?" * len(tests))
+            query += f" AND json_extract(body, '$.Subject') IN ({subjects})"
+            known += [test.value for test in tests]
+        return [body for (body,) in self._db.execute(query, known)]
 
     async def _list(self, request: web.Request) -> web.Response:
         module = request.match_info["module"]
@@ -217,6 +240,8 @@ class SandboxCrm:
             records = _Records.validate_python((await request.json())["data"])
         except (ValueError, KeyError, TypeError):
             return _fault(400, "INVALID_DATA", "body")
+        if len(records) > _MOST_RECORDS:
+            return _fault(400, "INVALID_DATA", f"more than {_MOST_RECORDS} records")
         results = [self._add_call(record) for record in records]
         taken = all(result["status"] == "success" for result in results)
         return self._told(request, results, 201 if taken else 202)
@@ -233,8 +258,7 @@ class SandboxCrm:
         self, request: web.Request, results: list[dict[str, Any]], status: int
     ) -> web.StreamResponse:
         """What became of the records; the answer may get lost."""
-        if self.faults.lose_answers > 0:
-            self.faults.lose_answers -= 1
+        if self.faults.takes("lose_answers") or self.faults.happens("lose_share"):
             if request.transport is not None:
                 request.transport.abort()
             return web.Response(status=500)
@@ -270,10 +294,7 @@ class SandboxCrm:
         if (fault := self._fault_of(record)) is not None:
             return fault
         now = self._ms()
-        (count,) = self._db.execute(
-            "SELECT count(*) FROM records WHERE module = 'Calls'"
-        ).fetchone()
-        call_id = f"8299140000009{count + 1:05}"
+        call_id = f"{_CALL_IDS}{next(self._call_ids):05}"
         created = self._clock.now().isoformat(timespec="seconds")
         body = {**record, "id": call_id, "Created_Time": created}
         self._db.execute(
@@ -349,6 +370,11 @@ def _fault(
 ) -> web.Response:
     body = {"code": code, "details": {}, "message": message, "status": "error"}
     return web.json_response(body, status=status, headers=headers)
+
+
+def _too_many(retry_after_s: int) -> web.Response:
+    headers = {"Retry-After": str(retry_after_s)}
+    return _fault(429, "TOO_MANY_REQUESTS", "API rate limit exceeded", headers)
 
 
 def _refused(code: str, message: str, field_name: str) -> dict[str, Any]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from random import Random
+from typing import Literal
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from shared.clock import Clock
 from shared.net.client import MAX_ANSWER_BYTES
@@ -18,7 +20,7 @@ _CHUNK = 64 * 1024
 class Faults(BaseModel):
     """
     What is wrong with this CRM at the moment; set by ``PUT /sandbox/faults``. Counts are of
-    requests to the API, and count down.
+    requests to the API, and count down; shares are of all of them, 0 to 1, and stay.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -57,6 +59,23 @@ class Faults(BaseModel):
     lose_answers: int = Field(
         default=0, ge=0, description="So many writes are done and the connection cut."
     )
+    fail_share: float = Field(
+        default=0, ge=0, le=1, description="So many requests do nothing and get ``fail_status``."
+    )
+    throttle_share: float = Field(
+        default=0,
+        ge=0,
+        le=1,
+        description="So many of the others do nothing and get 429, with Retry-After "
+        "``retry_after_s``, or 1.",
+    )
+    lose_share: float = Field(
+        default=0, ge=0, le=1, description="So many writes are done and the connection cut."
+    )
+    seed: int = Field(
+        default=1,
+        description="Of the shares: after it was set, the same requests in the same order fail.",
+    )
     requests_per_minute: int = Field(default=0, ge=0, description="0: no limit.")
     search_lag_ms: int = Field(default=0, ge=0, description="Writes are found so much later.")
     grant_revoked: bool = Field(default=False, description="Every refresh token is refused.")
@@ -75,6 +94,16 @@ class Faults(BaseModel):
     no_scope: list[str] = Field(
         default_factory=list, description="Modules that the grant gives no right to."
     )
+
+    _random: Random = PrivateAttr(default_factory=Random)
+
+    def model_post_init(self, _: object, /) -> None:
+        self._random.seed(self.seed)
+
+    def happens(self, share: Literal["fail_share", "throttle_share", "lose_share"]) -> bool:
+        """Whether it is on for this request."""
+        wanted: float = getattr(self, share)
+        return self._random.random() < wanted
 
     def takes(self, name: str) -> bool:
         """Whether it is on for this request, which is counted."""

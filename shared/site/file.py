@@ -93,6 +93,8 @@ def _misread(error: ValidationError) -> Iterator[tuple[PartPath, str]]:
     for path, what in faults_by_path(error, SiteFile):
         match path:
             # Pydantic names the member of a union in the path; it stands nowhere in the file.
+            case ("tenants", int(), "pbx", int(), str(), "fetch_recordings", str(), *_):
+                yield (*path[:4], path[5], *path[7:]), what
             case ("tenants", int(), "pbx", int(), str(), *_):
                 yield (*path[:4], *path[5:]), what
             case ("tenants", int(), "rules", int(), *_):

@@ -16,57 +16,13 @@ from pydantic import (
 
 from shared.contracts.calls import Direction
 from shared.crm.candidates import Choose
-from shared.crm.language.text import compile_text
-from shared.errors import ContractError
 from shared.ids import Extension, Name, TenantId
 from shared.moments import Duration
 from shared.phone import is_region, valid_format
+from shared.site.journal import JournalPolicy
 from shared.site.parts import Part, PartPath, Sealing, Secret, Text, Zone
 from shared.site.pbx import Pbx, PbxwarePbx
 from shared.site.rules.hours import Hours
-
-RECORDING_VARIABLES = frozenset({"Recording", "CallId"})
-
-
-def _readable(text: str | None, known: frozenset[str] | None = None) -> str | None:
-    if text is not None:
-        try:
-            compile_text(text, known=known)
-        except ContractError as error:
-            raise ValueError(error.message) from None
-    return text
-
-
-class JournalPolicy(Part):
-    """Which calls become entries, and when."""
-
-    enabled: bool = True
-    directions: tuple[Direction, ...] = (Direction.INBOUND, Direction.OUTBOUND)
-    after: Duration = Field(
-        default=timedelta(seconds=3),
-        description="Wait after the end of the call for what comes late: recording, transfer.",
-    )
-    subject: Text | None = Field(
-        default=None, description="The entry's subject, in place of the template's own text."
-    )
-    description: Annotated[str, StringConstraints(max_length=10_000)] | None = Field(
-        default=None, description="The entry's text, in place of the template's own."
-    )
-    recording: Text | None = Field(
-        default=None,
-        description="The recording's address, made of `{{.Recording}}`, the PBX's name for it, "
-        "and `{{.CallId}}`.",
-    )
-
-    @field_validator("subject", "description")
-    @classmethod
-    def texts_can_be_read(cls, text: str | None) -> str | None:
-        return _readable(text)
-
-    @field_validator("recording")
-    @classmethod
-    def recording_can_be_read(cls, text: str | None) -> str | None:
-        return _readable(text, known=RECORDING_VARIABLES)
 
 
 class ContactCreation(Part):

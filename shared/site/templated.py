@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from shared.crm.form.call_words import check_words
+from shared.crm.form.manifest import Manifest
 from shared.crm.registry import Templates, check_credentials, parameters_of
-from shared.errors import BadSetting, NotFound
+from shared.errors import BadSetting, ContractError, NotFound
 from shared.site.models import CrmConnection
 from shared.site.parts import PartPath
 from shared.site.rules.rule import RoutingRule
@@ -40,12 +42,26 @@ def connection_faults(crm: CrmConnection, around: Surroundings) -> Iterator[tupl
             yield (part,), error.message
     for what in _module_faults(crm.modules, crm, around.templates):
         yield ("modules",), what
+    yield from _journal_faults(crm, manifest)
     if crm.create is not None:
         contact = manifest.contacts.get(crm.create.module)
         if contact is None or contact.create is None:
             able = [name for name, known in manifest.contacts.items() if known.create]
             what = f"the template cannot create {crm.create.module}; it can: {', '.join(able)}"
             yield ("create", "module"), what
+
+
+def _journal_faults(crm: CrmConnection, manifest: Manifest) -> Iterator[tuple[PartPath, str]]:
+    """Texts in words that are there. A secret is none of them, nor is a text's own name."""
+    known = manifest.entry_words - {"Description"}
+    for part, text, words in (
+        ("subject", crm.journal.subject, known - {"Subject"}),
+        ("description", crm.journal.description, known),
+    ):
+        try:
+            check_words(text or "", known=words, maps=manifest.maps)
+        except ContractError as error:
+            yield ("journal", part), error.message
 
 
 def rule_words_faults(

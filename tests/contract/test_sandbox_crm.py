@@ -638,3 +638,103 @@ async def test_what_was_written_is_there_after_a_restart(
         (result,) = (await client.log_calls(A_CALL)).json["data"]
         assert result["status"] == "success"
         assert len(client.crm.records("Calls")) == 2
+
+
+async def outcomes(client: Client, requests: int) -> list[int]:
+    """Statuses of so many writes; 0 where the answer was lost."""
+    found = []
+    for place in range(requests):
+        try:
+            found.append((await client.log_calls({**A_CALL, "Subject": f"n{place}"})).status)
+        except aiohttp.ClientError:
+            found.append(0)
+    return found
+
+
+async def test_shares_of_requests_fail_each_in_its_way(client: Client) -> None:
+    await client.set_faults(fail_share=0.1, throttle_share=0.1, lose_share=0.1, fail_status=502)
+
+    found = await outcomes(client, 400)
+
+    counts = {status: found.count(status) for status in (502, 429, 0, 201)}
+    assert sum(counts.values()) == 400
+    assert all(20 <= counts[status] <= 70 for status in (502, 429, 0)), counts
+    # What was lost was done, what failed was not.
+    assert len(client.crm.records("Calls")) == counts[201] + counts[0]
+
+
+async def test_shares_are_the_same_again_with_the_same_seed(client: Client) -> None:
+    async def run(seed: int) -> list[int]:
+        await client.set_faults(fail_share=0.3, seed=seed)
+        return await outcomes(client, 60)
+
+    first = await run(7)
+    assert await run(7) == first
+    assert await run(8) != first
+
+
+async def test_throttled_it_says_when_to_come_back(client: Client) -> None:
+    await client.set_faults(throttle_share=1)
+    reply = await client.log_calls(A_CALL)
+    assert (reply.status, reply.headers["Retry-After"]) == (429, "1")
+
+    await client.set_faults(throttle_share=1, retry_after_s=30)
+    assert (await client.log_calls(A_CALL)).headers["Retry-After"] == "30"
+
+
+@pytest.mark.parametrize("name", ["fail_share", "throttle_share", "lose_share"])
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+async def test_a_share_is_one(client: Client, name: str, share: float) -> None:
+    reply = await client.ask("PUT", "/sandbox/faults", json={name: share})
+    assert reply.status == 422
+
+
+async def test_a_hundred_calls_go_in_one_request_and_no_more(client: Client) -> None:
+    assert (await client.log_calls(*[A_CALL] * 101)).status == 400
+    reply = await client.log_calls(*[A_CALL] * 100)
+    ids = [result["details"]["id"] for result in reply.json["data"]]
+    assert len(set(ids)) == 100
+    assert [record["id"] for record in client.crm.records("Calls")] == ids
+
+
+async def test_ids_go_on_where_the_file_was_left(clock: ManualClock, tmp_path: Path) -> None:
+    ids = []
+    for _ in range(2):
+        async with opened(clock, tmp_path / "crm.db") as client:
+            reply = await client.log_calls(A_CALL, A_CALL)
+            ids += [result["details"]["id"] for result in reply.json["data"]]
+    assert len(set(ids)) == 4
+
+
+async def test_an_id_is_not_given_again_after_a_call_was_deleted(
+    clock: ManualClock, tmp_path: Path
+) -> None:
+    async with opened(clock, tmp_path / "crm.db") as client:
+        made = (await client.log_calls(A_CALL, A_CALL, A_CALL)).json["data"]
+        client.crm.remove("Calls", made[0]["details"]["id"])
+    async with opened(clock, tmp_path / "crm.db") as client:
+        reply = await client.log_calls(A_CALL)
+        assert reply.status == 201
+        assert len(client.crm.records("Calls")) == 3
+
+
+async def test_a_subject_is_looked_up_and_not_searched_for(
+    client: Client, clock: ManualClock
+) -> None:
+    await client.log_calls(*[{**A_CALL, "Subject": f"call {n} (x)"} for n in range(50)])
+
+    async def found(criteria: str) -> list[str]:
+        reply = await client.search(criteria, "Calls")
+        return [] if reply.status == 204 else found_in(reply)
+
+    (one,) = await found(r"(Subject:equals:call 7 \(x\))")
+    assert await found(r"((Subject:equals:call 7 \(x\))OR(Subject:equals:nothing))") == [one]
+    both = await found(r"((Subject:equals:call 7 \(x\))OR(Subject:equals:call 8 \(x\)))")
+    assert (len(both), one in both) == (2, True)
+    assert len(await found("(Subject:starts_with:call 4)")) == 11
+    assert await found("((Subject:equals:no)OR(Call_Type:equals:Outbound))") == []
+
+    await client.set_faults(search_lag_ms=60_000)
+    assert await found(r"(Subject:equals:call 7 \(x\))") == []
+    await clock.advance(timedelta(minutes=1))
+    assert await found(r"(Subject:equals:call 7 \(x\))") == [one]

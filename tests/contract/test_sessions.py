@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import html
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from aiohttp import web
@@ -804,8 +806,15 @@ async def test_a_secret_that_the_crm_repeats_is_blotted_out(world: World) -> Non
         return {"error": "invalid_grant", "error_description": f"no {got.form['refresh_token']}!"}
 
     async with scripted(answer) as crm:
-        with pytest.raises(NeedsReconnect, match=r"no \*\*\*!"):
+        with pytest.raises(NeedsReconnect, match="no •••!"):
             await world.replica(world.connected(url=crm.url)).session()
+
+
+def test_a_secret_is_blotted_out_as_a_url_and_a_page_spell_it() -> None:
+    secret = "p&ss/w+rd"
+    said = f"no {quote(secret, safe='')}, no {html.escape(secret)}"
+    reply = Reply(400, {"message": said}, secure=True, wait=None)
+    assert reply.words([secret]) == "no •••, no •••"
 
 
 async def test_a_session_that_no_key_opens_any_more_is_made_anew(world: World) -> None:

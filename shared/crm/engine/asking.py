@@ -1,87 +1,44 @@
 """
-One request to a CRM and what its answer means: its turn, its session, what it carries, pauses,
-and one more try where a session was refused.
+One request to a CRM: its turn, its session, what it carries, pauses, and one more try where a
+session was refused. An error of a request that was made has its ``exchange``.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from yarl import URL
 
 from shared.clock import Clock
-from shared.crm.bodies import read_body
 from shared.crm.engine.carrying import carrying, with_parts
 from shared.crm.engine.following import FollowUps
+from shared.crm.engine.orders import Order, Reply, Sent
+from shared.crm.engine.together import Part, counted, joined
+from shared.crm.engine.verdicts import Verdicts, meaning_of, read
 from shared.crm.form.answers import Meaning
+from shared.crm.form.journal import Batch
 from shared.crm.form.manifest import Event, FollowUp, Manifest
 from shared.crm.form.requests import Request, Step
 from shared.crm.language.functions import plain_text
 from shared.crm.language.gjson import escape_literal
 from shared.crm.language.paths import at_path
 from shared.crm.language.text import compile_text
-from shared.crm.masking import Mask, basic_forms
-from shared.crm.meaning import meaning, wait_of, words
+from shared.crm.meaning import wait_of
 from shared.crm.port import Priority
 from shared.crm.rendering import Rendered, Scope, render
 from shared.crm.sessions.keeper import Session, SessionKeeper
 from shared.crm.turns.gate import Gate
-from shared.errors import (
-    ContractError,
-    MeshError,
-    NeedsReconnect,
-    OutOfTime,
-    Rejected,
-    Throttled,
-    Unavailable,
-)
+from shared.errors import MeshError, NeedsReconnect, OutOfTime, Rejected, Unavailable
 from shared.net.client import Answer, HttpClient
 from shared.observe.metrics import Metrics
 
 _SPARE = timedelta(milliseconds=50)
-#: Bytes; a longer body is read beside the loop, for eight megabytes of it take seconds.
-_LONG = 256 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A success; *nothing* where it says that there is nobody, *blank* where it has no body."""
-
-    status: int
-    headers: Mapping[str, str]
-    value: Any
-    nothing: bool
-    blank: bool
-    url: URL
-
-
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """What is to be asked, and how; *after*: of a follow-up request, what it follows."""
-
-    request: Request
-    variables: Mapping[str, Any]
-    within: timedelta
-    priority: Priority
-    searching: bool
-    merge: tuple[str, Mapping[str, Any]] | None
-    address: URL | None
-    after: Event | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """An answer and what it means; *wait*: how long the CRM wants to be left alone."""
-
-    url: URL
-    answer: Answer
-    value: Any
-    means: Meaning
-    wait: timedelta | None
 
 
 class CrmRequests:
@@ -107,6 +64,7 @@ class CrmRequests:
         self._clock = clock
         self._metrics = metrics
         self._follow_ups = FollowUps(manifest.follow_ups, send=self._followed, clock=clock)
+        self._verdicts = Verdicts(manifest)
         self._session_seen: Session | None = None
 
     async def ask(
@@ -129,19 +87,43 @@ class CrmRequests:
         Raises: Rejected (with the answer's ``status``), Throttled, NeedsReconnect, Unavailable,
         ContractError for a template that makes no request.
         """
-        order = _Order(request, variables, within, priority, searching, merge, address, after)
-        try:
-            # Its parts keep to the time themselves, and say better what took it.
-            async with asyncio.timeout((within + _SPARE).total_seconds()):
-                reply = await self._ask(order)
-        except TimeoutError:
-            self._count(OutOfTime.code)
-            raise OutOfTime(f"the CRM did not answer within {within.total_seconds():g} s") from None
-        except MeshError as error:
-            self._count(error.code)
-            raise
-        self._count("ok")
-        return reply
+        return await self._asked(
+            Order(
+                request,
+                within,
+                priority,
+                variables=variables,
+                searching=searching,
+                merge=merge,
+                address=address,
+                after=after,
+            )
+        )
+
+    async def ask_together(
+        self,
+        request: Request,
+        parts: Sequence[Part],
+        batch: Batch,
+        *,
+        within: timedelta,
+        priority: Priority,
+    ) -> list[Reply | MeshError]:
+        """
+        *request*, filled by each of *parts*, as one: for each, in their order, its answer or why it
+        has none. With ``batch.taken`` they share the answer.
+
+        Raises: as :meth:`ask`; Rejected also where they cannot go together, or were not all taken.
+        """
+        order = Order(request, within, priority, parts=tuple(parts), batch=batch)
+        reply = await self._asked(order)
+        if reply is None:
+            raise Rejected("the template makes no request for these calls")
+        if batch.answers is not None:
+            return self._verdicts.each(order.last, reply, batch.answers, self.scope)
+        if (taken := counted(reply.value, batch.taken)) != len(parts):
+            raise reply.showing(Rejected(f"the CRM took {taken} of {len(parts)} entries"))
+        return [reply] * len(parts)
 
     async def run(
         self,
@@ -214,20 +196,36 @@ class CrmRequests:
 
     # -- one request ---------------------------------------------------------------------------
 
-    async def _ask(self, order: _Order) -> Reply | None:
+    async def _asked(self, order: Order) -> Reply | None:
+        try:
+            # Its parts keep to the time themselves, and say better what took it.
+            async with asyncio.timeout((order.within + _SPARE).total_seconds()):
+                reply = await self._ask(order)
+        except TimeoutError:
+            self._count(OutOfTime.code)
+            error = OutOfTime(f"the CRM did not answer within {order.within.total_seconds():g} s")
+            raise self._verdicts.with_exchange(error, order.last, self.scope) from None
+        except MeshError as error:
+            self._count(error.code)
+            self._verdicts.with_exchange(error, order.last, self.scope)
+            raise
+        self._count("ok")
+        return reply
+
+    async def _ask(self, order: Order) -> Reply | None:
         session = await self._session(order.after, refused=None)
         signed_in = self._follow_ups.signed_in
         sent = await self._sent(order, session)
         if sent is not None and sent.means is Meaning.CREDENTIALS:
             if session is not None:
-                session = await self._session(order.after, refused=session)
+                session = await self._renewed(order, session)
                 sent = await self._sent(order, session)
             elif order.after is not Event.AUTH and self._follow_ups.may_sign_in_again(signed_in):
                 await self._follow_ups.sign_in(None, refused=signed_in)
                 sent = await self._sent(order, None)
         if sent is None:
             return None
-        self._raise_failures(sent)
+        self._verdicts.check(sent, order.last, self.scope)
         return Reply(
             sent.answer.status,
             sent.answer.headers,
@@ -235,7 +233,18 @@ class CrmRequests:
             sent.means is Meaning.NOTHING,
             not sent.answer.body.strip(),
             sent.url,
+            partial(self._verdicts.exchange_of, order.last, self.scope),
+            partial(self._verdicts.repeated, last=order.last, scope=self.scope),
         )
+
+    async def _renewed(self, order: Order, refused: Session) -> Session | None:
+        try:
+            return await self._session(order.after, refused=refused)
+        except MeshError as error:
+            # All who wait for the session get this one, and each has a request of its own to show.
+            twin = copy(error)
+            twin.details = {**error.details}
+            raise twin from error
 
     async def _session(self, after: Event | None, *, refused: Session | None) -> Session | None:
         session = None
@@ -263,9 +272,9 @@ class CrmRequests:
         own = {**self._scope.own, **made, **self._follow_ups.own}
         return replace(self._scope, own=own, variables=self._follow_ups.taken)
 
-    async def _sent(self, order: _Order, session: Session | None) -> _Sent | None:
+    async def _sent(self, order: Order, session: Session | None) -> Sent | None:
         scope = self._scope_of(session).having(order.variables)
-        rendered = render(order.request, scope, merge=order.merge)
+        rendered = self._rendered(order, scope)
         if rendered is None:
             return None
         if order.address is not None:
@@ -294,9 +303,23 @@ class CrmRequests:
             if left <= timedelta(0):
                 # No fault of the CRM's: it was not asked.
                 raise OutOfTime("the turn at the CRM came as the time was over")
+            last = order.last
+            last.sent, last.answer, last.scope = ready, None, scope
             answer = await self._exchange(ready, min(left, self._manifest.limits.timeout))
+            last.answer = answer
             # Before the next one's turn: a pause, or a failed probe, must stop it.
-            return await self._judged(ready.url, answer, searching=order.searching)
+            return await self._judged(ready.url, answer, order)
+
+    def _rendered(self, order: Order, scope: Scope) -> Rendered | None:
+        """Raises: ContractError, Rejected for parts that cannot be joined."""
+        if order.batch is None:
+            return render(order.request, scope, merge=order.merge)
+        parts = [
+            render(order.request, scope.having(part.variables), merge=part.merge)
+            for part in order.parts
+        ]
+        order.last.parts = tuple(part for part in parts if part is not None)
+        return joined(order.request, parts, order.batch.list_at)
 
     async def _exchange(self, ready: Rendered, within: timedelta) -> Answer:
         try:
@@ -308,65 +331,27 @@ class CrmRequests:
             self._gate.failed(error.message)
             raise
 
-    async def _judged(self, url: URL, answer: Answer, *, searching: bool) -> _Sent:
-        value, means = await self._read(answer, searching=searching)
+    async def _judged(self, url: URL, answer: Answer, order: Order) -> Sent:
+        value, fault = await read(self._manifest.answer, answer.body)
+        each = order.batch.answers if order.batch is not None else None
+        outcome = self._manifest.outcome
+        means = meaning_of(outcome, answer, value, searching=order.searching, each=each)
+        if means is Meaning.SUCCESS and fault is not None:
+            # A proxy's page instead of the CRM's answer is no answer.
+            kind = self._manifest.answer.upper()
+            why = f"the CRM answered {answer.status} with something that is no {kind}"
+            self._gate.failed(why)
+            raise Unavailable(why)
         wait = wait_of(self._manifest.limits, answer, value, self._clock.now())
+        if means is Meaning.UNAVAILABLE:
+            self._gate.failed(self._verdicts.words(answer, value, order.last, self.scope))
+        else:
+            self._gate.answered()
         if means is Meaning.SLOW_DOWN:
             wait = self._manifest.limits.patience if wait is None else wait
             # Every other request of this connection waits too: a ban would hit them all.
             self._gate.pause(wait)
-        return _Sent(url, answer, value, means, wait)
-
-    async def _read(self, answer: Answer, *, searching: bool) -> tuple[Any, Meaning]:
-        fault, kind = None, self._manifest.answer
-        try:
-            if len(answer.body) > _LONG:
-                value = await asyncio.to_thread(read_body, kind, answer.body)
-            else:
-                value = read_body(kind, answer.body)
-        except ContractError as error:
-            value, fault = None, error.message
-        means = meaning(self._manifest.outcome, answer, value, searching=searching)
-        if means is Meaning.SUCCESS and fault is not None:
-            # A proxy's page instead of the CRM's answer is no answer.
-            why = f"the CRM answered {answer.status} with something that is no {kind.upper()}"
-            self._gate.failed(why)
-            raise Unavailable(why)
-        if means is Meaning.UNAVAILABLE:
-            self._gate.failed(self._words(answer, value))
-        else:
-            self._gate.answered()
-        return value, means
-
-    def _raise_failures(self, sent: _Sent) -> None:
-        means = sent.means
-        if means in {Meaning.SUCCESS, Meaning.NOTHING}:
-            return
-        said = self._words(sent.answer, sent.value)
-        if means is Meaning.SLOW_DOWN:
-            raise Throttled(f"the CRM asks to slow down: {said}", retry_after=sent.wait)
-        if means is Meaning.UNAVAILABLE:
-            raise Unavailable(said, retry_after=sent.wait)
-        if means is Meaning.CREDENTIALS:
-            raise NeedsReconnect(
-                f"{said}: it does not accept its own token or the credentials; the grant is lost "
-                "or lacks a right; connect it again with every scope that is needed"
-            )
-        if means is Meaning.FORBIDDEN:
-            raise NeedsReconnect(f"{said}: the account lacks a right or was blocked")
-        raise Rejected(said, status=sent.answer.status)
-
-    def _words(self, answer: Answer, value: Any) -> str:
-        """The CRM's own, without what it repeats of our secrets."""
-        scope, auth = self.scope, self._manifest.auth
-        names = {*(one.name for one in self._manifest.credentials), *auth.session_variables}
-        names |= self._follow_ups.own.keys()
-        known = [plain_text(scope.own.get(name)) for name in names]
-        if auth.basic is not None:
-            known += basic_forms([scope.text(auth.basic)])
-        # An address that a token's answer told is none.
-        mask = Mask(text for text in known if not text.startswith(("http://", "https://")))
-        return words(self._manifest.outcome, answer, value, hide=mask.text)
+        return Sent(url, answer, value, means, wait)
 
     def _count(self, outcome: str) -> None:
         self._metrics.count("callmesh_crm_requests_total", self._manifest.name, outcome)

@@ -297,8 +297,22 @@ class TemplateConnector:
     def settle(self) -> timedelta:
         return self._journaling.settle
 
+    @property
+    def knows_repeats(self) -> bool:
+        journal = self.manifest.journal
+        return journal is not None and journal.idempotent
+
     async def write_entry(self, entry: JournalEntry, *, within: timedelta) -> str:
         return await self._journaling.write(entry, within=within)
+
+    @property
+    def batch(self) -> int:
+        return self._journaling.batch
+
+    async def write_entries(
+        self, entries: Sequence[JournalEntry], *, within: timedelta
+    ) -> list[str | MeshError]:
+        return await self._journaling.write_together(entries, within=within)
 
     @property
     def can_update(self) -> bool:

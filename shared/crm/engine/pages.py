@@ -10,7 +10,8 @@ from typing import Any
 
 from yarl import URL
 
-from shared.crm.engine.asking import CrmRequests, Reply
+from shared.crm.engine.asking import CrmRequests
+from shared.crm.engine.orders import Reply
 from shared.crm.form.requests import PageKind, Pages, Request
 from shared.crm.language.functions import plain_text
 from shared.crm.language.paths import at_path, is_there, list_at
@@ -41,10 +42,12 @@ async def records_of(
     within: timedelta,
     priority: Priority,
     blank_is_none: bool = False,
+    to_the_end: bool = False,
 ) -> AsyncIterator[Any]:
     """
     Each record of each page. *within* is the time of one request; *blank_is_none*: an answer
-    without a body has no records, where else it is a fault.
+    without a body has no records, where else it is a fault; *to_the_end*: so are more pages than
+    are read, for who asks what is on none of them.
 
     Raises: as CrmRequests.ask, and Rejected for a next page on another host.
     """
@@ -70,9 +73,15 @@ async def records_of(
         for record in found:
             yield record
         asked, seen = asked + 1, seen + len(found)
-        if pages is None or asked >= pages.most or not found:
+        if pages is None or not found:
             return
         step = _next(requests, pages, reply, step, count=len(found), seen=seen)
+        if step is not None and asked >= pages.most:
+            if to_the_end:
+                raise Unavailable(
+                    f"the CRM's list has more than the {asked} pages that are gone through"
+                )
+            return
 
 
 def records_in(reply: Reply, path: str, *, absent_is_nobody: bool = False) -> list[Any]:
@@ -89,14 +98,14 @@ def records_in(reply: Reply, path: str, *, absent_is_nobody: bool = False) -> li
     return list_at(reply.value, path)
 
 
-def refuse_without_list(reply: Reply, path: str) -> None:
+def refuse_without_list(value: Any, path: str) -> None:
     """
-    Of a *path* into a list, in which nothing was found. Raises: Unavailable where there is not
-    even the list.
+    Of a *path* into a list of an answer's *value*, in which nothing was found. Raises: Unavailable
+    where there is not even the list.
     """
     heads = [found[1] or "@this" for found in _LIST.finditer(path)]
-    is_none = reply.blank or not isinstance(reply.value, Mapping | list)
-    if is_none or (heads and not any(is_there(reply.value, head) for head in heads)):
+    is_none = not isinstance(value, Mapping | list)
+    if is_none or (heads and not any(is_there(value, head) for head in heads)):
         raise Unavailable(f"the CRM's answer has nothing at {' or '.join(heads) or path}")
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from shared.crm.engine.asking import CrmRequests, Reply
+from shared.crm.engine.asking import CrmRequests
+from shared.crm.engine.orders import Reply
 from shared.crm.engine.pages import refuse_without_list
 from shared.crm.form.responsible import ManagerRequest
 from shared.crm.language.functions import plain_text
@@ -50,7 +51,7 @@ def _read(
     def at(path: str | None) -> Any:
         return requests.at(reply.value, path, variables) if path else None
 
-    refuse_without_list(reply, asked.user_id or asked.extension or "")
+    refuse_without_list(reply.value, asked.user_id or asked.extension or "")
     if asked.answered is not None and at(asked.answered) is None:
         raise Unavailable(f"the CRM's answer has nothing at {asked.answered}")
     user_id, extension = _word(at(asked.user_id)), _word(at(asked.extension))

@@ -8,8 +8,9 @@ from datetime import timedelta
 from typing import Any
 
 from shared.contracts.contacts import ContactCard
-from shared.crm.engine.asking import CrmRequests, Reply
+from shared.crm.engine.asking import CrmRequests
 from shared.crm.engine.cards import CardMaker
+from shared.crm.engine.orders import Reply
 from shared.crm.engine.pages import records_in
 from shared.crm.form.contacts import ContactType, Search, Then
 from shared.crm.form.manifest import Manifest

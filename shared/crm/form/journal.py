@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, StringConstraints, model_validator
 
+from shared.crm.form.call_words import OURS
 from shared.crm.form.requests import (
     Pages,
     Path,
@@ -22,40 +23,11 @@ from shared.crm.form.requests import (
 )
 from shared.moments import Duration
 
-#: ``Kind`` is direction and disposition, ``inbound answered``; ``Number`` E.164 where it is known.
-#: Those of Yeastar's and 3CX's own names are the same values under other names.
-JOURNAL_VARIABLES = frozenset(
-    {
-        "Reference",
-        "CallId",
-        "Subject",
-        "Description",
-        "Kind",
-        "Direction",
-        "Disposition",
-        "StartedAt",
-        "AnsweredAt",
-        "EndedAt",
-        "TalkTime",
-        "WaitTime",
-        "Duration",
-        "Number",
-        "Dialled",
-        "From",
-        "To",
-        "Queue",
-        "Agent",
-        "AgentName",
-        "AgentEmail",
-        "Owner",
-        "Recording",
-        "ContactId",
-        "ContactName",
-        "Company",
-        "Module",
-        "Zone",
-    }
-)
+JOURNAL_VARIABLES = frozenset(OURS)
+#: Keys and places of elements, with dots between; empty: the body itself.
+PlainPath = Annotated[
+    str, StringConstraints(pattern=r"^([A-Za-z0-9_$-]+(\.[A-Za-z0-9_$-]+)*)?$", max_length=200)
+]
 
 
 class Find(Strict):
@@ -91,6 +63,41 @@ class Update(Request):
         yield from super().texts(at)
         for place, step in enumerate(self.after):
             yield from step.texts(f"{at}.after.{place}")
+
+
+class Batch(Strict):
+    """
+    Several entries in one request. Each is made by `create` as if it went alone; then the elements
+    of their lists go together in the first one's request, of which nothing else may differ.
+    """
+
+    at_most: int = Field(ge=1, le=1000, description="Entries that the CRM takes in one request.")
+    list_at: PlainPath = Field(
+        alias="list",
+        description="Path in the body of `create` (JSON or form) to the list that has one element, "
+        "the entry.",
+    )
+    answers: PlainPath | None = Field(
+        default=None,
+        description="Path in the answer to a list with what became of each, in their order. "
+        "`accepted`, `entry_id`, `take` and the rules of `outcome` are asked for each as though "
+        "the list held it alone, so they are the same as for one entry: `data.0.id`.",
+    )
+    taken: tuple[Path, ...] = Field(
+        default=(),
+        max_length=5,
+        description="Where the CRM does not say what became of each: paths of counts that make up "
+        "the number sent. For what is `idempotent` only: with any other sum each is sent alone.",
+    )
+
+    @model_validator(mode="after")
+    def says_what_became_of_them(self) -> Self:
+        if (self.answers is None) != bool(self.taken):
+            raise ValueError(
+                "how is the answer read? give `answers`, the list of what became of each, or "
+                "`taken`, counts"
+            )
+        return self
 
 
 class NeedsContact(StrEnum):
@@ -131,6 +138,9 @@ class Journal(Strict):
         "`accepted` is asked of its answer.",
     )
     find: Find | None = None
+    batch: Batch | None = Field(
+        default=None, description="How several entries go in one request, where the CRM takes that."
+    )
     idempotent: bool = Field(
         default=False,
         description="The CRM itself makes one entry of the same call sent twice; no `find` needed.",
@@ -143,6 +153,21 @@ class Journal(Strict):
             raise ValueError(
                 "an entry whose answer was lost must be found again: give `find`, or `idempotent` "
                 "where the CRM knows a repeat by the call's id"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def can_go_together(self) -> Self:
+        if self.batch is None:
+            return self
+        create = self.create
+        if create.json_body is None and create.json_text is None and create.form is None:
+            raise ValueError(
+                "`batch` joins lists of a `json`, `json_text` or `form`, and `create` has none"
+            )
+        if self.batch.taken and not self.idempotent:
+            raise ValueError(
+                "`batch.taken` does not say which entry was taken: only for what is `idempotent`"
             )
         return self
 
@@ -159,6 +184,8 @@ class Journal(Strict):
             yield from step.texts(f"{at}.after.{place}")
         if self.update is not None:
             yield from self.update.texts(f"{at}.update")
+        if self.batch is not None:
+            yield from texts_in(self.batch.taken, f"{at}.batch.taken")
         if self.find is not None:
             yield from self.find.request.texts(f"{at}.find.request")
             yield f"{at}.find.entry_id", self.find.entry_id

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from shared.crm.form.access import SIGNED_VARIABLES, Auth, Credential, Limits, Parameter
 from shared.crm.form.answers import AnswerKind, Outcome, Values
+from shared.crm.form.call_words import CALL_WORDS
 from shared.crm.form.changes import HOOK_VARIABLES, Changes
 from shared.crm.form.contacts import (
     SEARCH_VARIABLES,
@@ -162,15 +164,27 @@ class Manifest(Strict):
     @property
     def own_variables(self) -> frozenset[str]:
         """Those of every request: parameters, credentials, the session, what follow-ups took."""
-        return frozenset(
-            {
-                *(parameter.name for parameter in self.parameters),
-                *(credential.name for credential in self.credentials),
-                *self.auth.session_variables,
-                *(name for follow_up in self.follow_ups for name in follow_up.makes),
-                "Zone",
-            }
-        )
+        told = {parameter.name for parameter in self.parameters}
+        return frozenset({*told, *self._secret_variables, "Zone"})
+
+    @property
+    def _secret_variables(self) -> set[str]:
+        return {
+            *(credential.name for credential in self.credentials),
+            *self.auth.session_variables,
+            *(name for follow_up in self.follow_ups for name in follow_up.makes),
+        }
+
+    @cached_property
+    def entry_words(self) -> frozenset[str]:
+        """
+        What a connection's own subject and description may name: no credential is among them, and
+        nothing that a sign-in or a follow-up made.
+        """
+        told = {parameter.name for parameter in self.parameters}
+        for contact in self.contacts.values():
+            told |= contact.variables.keys() | contact.map.custom.keys()
+        return CALL_WORDS | (told - self._secret_variables)
 
     def searches(self, module: str) -> tuple[Search, ...]:
         return self.contacts[module].search or self.search

@@ -127,6 +127,7 @@ TEXT_FUNCTIONS: dict[str, Function] = {
     "split": Function(_split, (some_text,)),
     "join": Function(_join, (a_text,)),
     "html": of_text(html.escape),
+    "html_lines": of_text(lambda text: "<br>".join(map(html.escape, text.splitlines()))),
     "json": Function(lambda value, _, __: json_text(value), sees_nothing=True),
     # Digests are hexadecimal, in lower case, where the name does not say otherwise.
     "base64": _of_bytes(_base64),

@@ -81,6 +81,13 @@ def _zone(name: str) -> tzinfo:
         raise ContractError(f"there is no zone {name}") from None
 
 
+def _earlier(moment: datetime, seconds: int) -> datetime:
+    try:
+        return moment - timedelta(seconds=seconds)
+    except OverflowError:
+        raise ContractError("a moment is out of the calendar") from None
+
+
 def _at(moment: datetime, zone: tzinfo) -> datetime:
     try:
         return moment.astimezone(zone)
@@ -188,15 +195,22 @@ TIME_FUNCTIONS: dict[str, Function] = {
     "utc": _of_utc(_blank_between),
     "local": _of_zone(_blank_between),
     "in_zone": _of_zone(lambda moment: moment),
+    # Of a moment in UTC: in a zone Python reckons with what its clocks show.
+    "earlier": Function(
+        lambda value, arguments, _: _earlier(_at(moment_in(value), UTC), arguments[0]),
+        (seconds_in,),
+    ),
     "date": _of_moment(lambda moment: moment.date().isoformat()),
     "time": _of_moment(lambda moment: moment.time().isoformat("seconds")),
     "unix": _of_utc(lambda moment: _milliseconds(moment) // 1000),
     "unix_ms": _of_utc(_milliseconds),
     "aspnet_date": _of_utc(lambda moment: f"/Date({_milliseconds(moment)})/"),
-    # Durations, made of whole seconds (but ``ms``); a begun minute counts in ``minutes`` alone.
+    # Durations, made of whole seconds (but ``ms``), a half goes to the even one; a begun minute
+    # counts in ``minutes`` alone, ``hours`` has hundredths.
     "seconds": _of_seconds(lambda seconds: seconds),
     "ms": Function(lambda value, _, __: _exact_milliseconds(value)),
     "minutes": _of_seconds(lambda seconds: -(-seconds // 60)),
+    "hours": _of_seconds(lambda seconds: round(seconds / 3600, 2)),
     "hours_part": _of_seconds(lambda seconds: seconds // 3600),
     "minutes_part": _of_seconds(lambda seconds: seconds % 3600 // 60),
     "mmss": _of_seconds(lambda seconds: f"{seconds // 60:02}:{seconds % 60:02}"),

@@ -12,6 +12,7 @@ from shared.clock import Clock
 from shared.crm.language.functions import plain_text
 from shared.crm.language.jsontext import read_json
 from shared.crm.language.paths import at_path
+from shared.crm.masking import Mask
 from shared.crm.meaning import retry_after
 from shared.crm.rendering import Rendered
 from shared.errors import ContractError, NeedsReconnect, Throttled, Unavailable
@@ -34,8 +35,6 @@ _WORDS = (
     "description",
     "title",
 )
-#: Shorter values are found in innocent words.
-_SHORTEST_SECRET = 4
 
 ReadAnswer = Callable[[Answer], Any]
 
@@ -69,10 +68,7 @@ class Reply:
         a CRM may repeat.
         """
         said = dict.fromkeys(filter(None, (self.code, _first(self.value, _WORDS))))
-        text = ": ".join(said) or str(self.status)
-        for secret in sorted(hidden, key=len, reverse=True):
-            if len(secret) >= _SHORTEST_SECRET:
-                text = text.replace(secret, "***")
+        text = Mask(hidden).text(": ".join(said) or str(self.status))
         return "".join(c if c.isprintable() else " " for c in text)[:_LONGEST_WORDS]
 
     def take(self, paths: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:

@@ -17,6 +17,7 @@ from shared.contracts.calls import (
     CallResumed,
     CallRinging,
     CallStarted,
+    CallSummarised,
     CallTransferred,
     Direction,
     EndKnown,
@@ -85,8 +86,11 @@ _REPEATABLE = frozenset(
         HookEventKind.RESUMED,
         HookEventKind.TRANSFERRED,
         HookEventKind.RECORDING,
+        HookEventKind.SUMMARY,
     }
 )
+#: Of what was said, each may be told by itself.
+_SAID = ("summary", "transcription", "sentiment")
 
 
 def _detail(event: HookEvent, known: EndKnown) -> str:
@@ -95,6 +99,8 @@ def _detail(event: HookEvent, known: EndKnown) -> str:
         return f"{_quoted(event.by or '')}/{_quoted(event.to or '')}"
     if event.event is HookEventKind.ENDED and known is not EndKnown.SEEN:
         return known
+    if event.event is HookEventKind.SUMMARY:
+        return "+".join(name for name in _SAID if getattr(event, name) is not None)
     return _quoted(_leg(event)) if event.event in NEEDS_A_PHONE else ""
 
 
@@ -176,4 +182,7 @@ _BODIES: dict[HookEventKind, Callable[[HookEvent, dict[str, Any]], CallEvent]] =
     HookEventKind.RESUMED: lambda e, base: CallResumed(**base, leg_id=_leg(e)),
     HookEventKind.LEG_ENDED: _leg_ended,
     HookEventKind.RECORDING: lambda e, base: RecordingReady(**base, recording=e.recording or ""),
+    HookEventKind.SUMMARY: lambda e, base: CallSummarised(
+        **base, **{name: getattr(e, name) for name in _SAID}
+    ),
 }

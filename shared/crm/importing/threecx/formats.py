@@ -24,8 +24,6 @@ _STANDARD = {
     "G": "yyyy-MM-dd HH:mm:ss",
 }
 _OF_A_CULTURE = frozenset("dDtTfFgG")
-#: What a moment looks like without a format.
-PLAIN = "yyyy-MM-dd HH:mm:ss"
 _TOKEN = re.compile(
     r"""'(?P<one>[^']*)' | "(?P<two>[^"]*)" | \\(?P<escaped>.) | % | (?P<token>([A-Za-z])\5*)"""
     r"""| (?P<plain>[^A-Za-z'"\\%]+)""",

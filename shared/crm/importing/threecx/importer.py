@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from shared.crm.form.call_words import CALL_MAPS
 from shared.crm.importing.finish import finished
 from shared.crm.importing.naming import name_of
 from shared.crm.importing.report import Imported, Notes
@@ -14,7 +15,6 @@ from shared.crm.importing.threecx.access import Access
 from shared.crm.importing.threecx.contacts import Lookup
 from shared.crm.importing.threecx.journal import journal_of
 from shared.crm.importing.threecx.meanings import (
-    MAPS,
     Known,
     check_variables,
     create_variables,
@@ -101,7 +101,7 @@ class _Importer:
             "journal": journal,
         }
         words = repr(made)
-        made["maps"] = {n: dict(lines) for n, lines in MAPS.items() if f'"{n}"' in words}
+        made["maps"] = {n: dict(lines) for n, lines in CALL_MAPS.items() if f'"{n}"' in words}
         self._leave_rest()
         return finished(made, self._notes)
 

@@ -136,8 +136,6 @@ class _Texts:
                 entry.place,
                 "the Reference of the call stands behind its text, so that the entry can be found",
             )
-        if "\n" in description or "<br" in description:
-            notes.changed(entry.place, "line breaks in the description become blanks")
         return {"subject": subject, **({"description": description} if description else {})}
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from types import MappingProxyType
 
 from shared.crm.form.access import SIGNED_VARIABLES
+from shared.crm.form.call_words import THREECX, Form, Word
 from shared.crm.form.contacts import SEARCH_VARIABLES
 from shared.crm.form.journal import JOURNAL_VARIABLES
 from shared.crm.form.manifest import CONTACT_VARIABLES, CREATE_VARIABLES
@@ -15,18 +15,6 @@ from shared.crm.form.requests import PAGE_VARIABLES
 from shared.crm.importing.threecx.tree import Literal, Node
 from shared.errors import ContractError
 
-#: The maps of an imported template, as far as they are used.
-MAPS: Mapping[str, Mapping[str, str]] = MappingProxyType(
-    {
-        "call-type": {
-            "outbound answered": "Outbound",
-            "outbound *": "Notanswered",
-            "* answered": "Inbound",
-            "*": "Missed",
-        },
-        "call-direction": {"outbound": "Outbound", "*": "Inbound"},
-    }
-)
 _MOST_WORK = 50_000
 _RESERVED = (
     SEARCH_VARIABLES
@@ -48,8 +36,14 @@ class Kind(Enum):
     DURATION = auto()
     #: A text of the template's own, with variables: it stands where it is used.
     INLINE = auto()
-    #: There is no such thing here.
-    NOTHING = auto()
+
+
+_KINDS = {
+    Form.PLAIN: (Kind.TEXT, False),
+    Form.MOMENT: (Kind.MOMENT, False),
+    Form.MOMENT_UTC: (Kind.MOMENT, True),
+    Form.DURATION: (Kind.DURATION, False),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +67,6 @@ def taken(name: str) -> Meaning:
 
 def inline(node: Node, changed: str = "") -> Meaning:
     return Meaning(Kind.INLINE, inline=node, changed=changed)
-
-
-def nothing(what: str) -> Meaning:
-    return Meaning(Kind.NOTHING, '""', changed=what)
 
 
 def own_name(name: str) -> str:
@@ -161,39 +151,14 @@ def create_variables(number: str) -> dict[str, Meaning]:
 
 
 def journal_variables(number: str) -> dict[str, Meaning]:
-    link = '<a href="{{.Recording}}">'
+    """*number*: as of :func:`create_variables`."""
     return {
-        "CallType": text('(map .Kind "call-type")'),
-        "CallDirection": text('(map .Direction "call-direction")'),
+        **{name: _of_word(word) for name, word in THREECX.items()},
         "Number": text(number),
-        "Name": text(".ContactName"),
-        "EntityId": text(".ContactId"),
-        "EntityType": text(".Module"),
-        "Agent": text(".Agent"),
-        "AgentFirstName": text('(before .AgentName " ")', "the agent's name up to its first blank"),
-        "AgentLastName": text('(after .AgentName " ")', "the agent's name behind its first blank"),
-        "AgentEmail": text(".AgentEmail"),
-        "QueueExtension": text(".Queue"),
-        "DateTime": Meaning(Kind.MOMENT, ".StartedAt"),
-        "Duration": Meaning(Kind.DURATION, ".TalkTime"),
-        "DurationTimespan": Meaning(Kind.DURATION, ".TalkTime"),
-        "RecordingUrl": text(".Recording"),
-        "RecordingHyperLink": text(".Recording", f"the address itself; HTML would be {link}…</a>"),
         "LineBreak": inline(Literal("\n")),
-        **_moments("CallStartTime", ".StartedAt"),
-        **_moments("CallEstablishedTime", ".AnsweredAt"),
-        **_moments("CallEndTime", ".EndedAt"),
-        **{
-            name: nothing(f"[{name}]: callmesh has none; it comes out empty")
-            for name in ("Transcription", "Summary", "Sentiment")
-        },
     }
 
 
-def _moments(name: str, operand: str) -> dict[str, Meaning]:
-    return {
-        f"{name}Local": Meaning(Kind.MOMENT, operand),
-        f"{name}UTC": Meaning(Kind.MOMENT, operand, utc=True),
-        f"{name}UTCMillis": text(f"(unix_ms {operand})"),
-        f"{name}LocalMillis": text(f"(unix_ms {operand})", "milliseconds of UTC, not of the zone"),
-    }
+def _of_word(word: Word) -> Meaning:
+    kind, utc = _KINDS[word.form]
+    return Meaning(kind, word.operand, utc=utc, changed=word.changed)

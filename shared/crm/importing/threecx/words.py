@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from shared.crm.form.call_words import PLAIN_MOMENT
 from shared.crm.importing.report import Notes
 from shared.crm.importing.threecx.expressions import read_condition, read_text
-from shared.crm.importing.threecx.formats import PLAIN, duration_function, moment_format
+from shared.crm.importing.threecx.formats import duration_function, moment_format
 from shared.crm.importing.threecx.meanings import Kind, Known, Meaning, TooMuch
 from shared.crm.importing.threecx.tree import (
     Choose,
@@ -155,8 +156,6 @@ class Words:
     def _variable(self, meaning: Meaning) -> str:
         if meaning.kind is Kind.INLINE and meaning.inline is not None:
             return self._inside()._text(meaning.inline)  # noqa: SLF001  itself, one deeper
-        if meaning.kind is Kind.NOTHING:
-            return ""
         if meaning.kind is Kind.SWITCH:
             return f"{{{{if {bare(is_on(meaning))}}}}}True{{{{else}}}}False{{{{end}}}}"
         return self._shown(self._of_meaning(meaning))
@@ -194,8 +193,8 @@ class Words:
         if meaning.kind is Kind.INLINE and meaning.inline is not None:
             return self._inside().operand(meaning.inline)
         if meaning.kind is Kind.MOMENT:
-            self._changed(f"a moment without a format is written as {PLAIN}")
-            return time_of(meaning, PLAIN)
+            self._changed(f"a moment without a format is written as {PLAIN_MOMENT}")
+            return time_of(meaning, PLAIN_MOMENT)
         if meaning.kind is Kind.DURATION:
             return f"(hh_mm_ss {meaning.operand})"
         return meaning.operand
@@ -221,7 +220,7 @@ class Words:
             return replace(target, utc=name == "touniversaltime")
         if name != "tostring":
             raise ContractError(f"a moment has no .{node.name} here")
-        wanted = constant(node.arguments[0]) if node.arguments else PLAIN
+        wanted = constant(node.arguments[0]) if node.arguments else PLAIN_MOMENT
         if wanted is None:
             raise ContractError("the format of a moment has to be a text without variables")
         made, changed = moment_format(wanted, utc=target.utc)

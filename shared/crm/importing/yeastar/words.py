@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from shared.crm.form.call_words import YEASTAR
 from shared.crm.importing.naming import ParameterNames
 from shared.crm.importing.report import Notes
 from shared.crm.language.lexer import Action, Kind, Words, read_parts
@@ -20,25 +21,6 @@ Renames = Mapping[str, str]
 #: Of the moment's own functions, which take a moment as they take Unix seconds.
 _TIME_FUNCTIONS = frozenset({"TimeFormat", "ToMillis"})
 START = "StartTimeUnix"
-#: Talk time is ``mm:ss``; the vendor's own form of it is not documented.
-_CALL = {
-    "Call_From": ".From",
-    "Call_To": ".To",
-    "CallerNumber": ".From",
-    "CalleeNumber": ".To",
-    "CallerDisplayName": ".ContactName",
-    "Call_Log_Status": ".Disposition",
-    "Call_Status": ".Disposition",
-    "Communication_Type": ".Direction",
-    START: ".StartedAt | unix",
-    "Time": 'TimeFormat .StartedAt "yyyy-MM-dd HH:mm:ss"',
-    "Talk_Duration": ".TalkTime | mmss",
-    "Talk_Duration_Sec": ".TalkTime | seconds",
-    "RecordPath": ".Recording",
-    "Subject": ".Subject",
-    "Description": ".Description",
-    "Phone": ".Number",
-}
 _CONTACT = {"ContactId": ".ContactId", "ContactsId": ".ContactId", "ContactSyncType": ".Module"}
 _PHONE = dict.fromkeys(("Phone", "SearchValue", "CallerNumber", "BusinessNumber"), ".Phone")
 
@@ -60,9 +42,7 @@ CREATE: Renames = MappingProxyType(
         "ContactSyncType": ".Module",
     }
 )
-JOURNAL: Renames = MappingProxyType(
-    {**_CALL, **_CONTACT, "Owner": ".Owner", "WhoModule": ".Module", "Company": ".Company"}
-)
+JOURNAL: Renames = MappingProxyType({name: word.expression for name, word in YEASTAR.items()})
 NOTHING: Renames = MappingProxyType({})
 #: Same name, other words in it.
 _MEANINGS = {
@@ -70,8 +50,12 @@ _MEANINGS = {
     "wants others, pipe it through a map",
     ".Direction": "our words are inbound, outbound and internal; where the CRM wants others, pipe "
     "it through a map",
-    _CALL["Time"]: "in the connection's time zone; the vendor's form of it is not known",
-    _CALL["Talk_Duration"]: "minutes and seconds; the vendor's form of it is not known",
+    YEASTAR[
+        "Time"
+    ].expression: "in the connection's time zone; the vendor's form of it is not known",
+    YEASTAR[
+        "Talk_Duration"
+    ].expression: "minutes and seconds; the vendor's form of it is not known",
 }
 
 #: What is a secret by its name. A bare ``key`` may be anything, and is one where it looks so.

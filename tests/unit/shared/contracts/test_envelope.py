@@ -16,6 +16,7 @@ from pydantic import AwareDatetime, BaseModel, JsonValue, ValidationError
 import shared.contracts  # noqa: F401  its import fills the registry
 from shared.contracts.agents import AgentStatus, SetAgentStatus
 from shared.contracts.calls import CallEnded, CallRinging, CallStarted, Party
+from shared.contracts.columns import Operator
 from shared.contracts.contacts import (
     ContactChanged,
     ContactResolved,
@@ -33,6 +34,15 @@ from shared.contracts.envelope import (
     decode,
     decode_known,
     wrap,
+)
+from shared.contracts.history import (
+    COLUMNS,
+    MAX_DEPTH,
+    MAX_ROWS,
+    SORTABLE,
+    CallFilter,
+    SearchCalls,
+    WhichCalls,
 )
 from shared.contracts.routing import CallRouted, Destination, RouteDecision, RouteReason
 from shared.errors import ContractError
@@ -137,11 +147,43 @@ def bound(limits: tuple[Any, ...], name: str) -> Any:
     return next((found for one in limits if (found := getattr(one, name, None)) is not None), None)
 
 
+_TESTS = st.sampled_from(
+    [
+        CallFilter(field="disposition", value="missed"),
+        CallFilter(field="talk_s", operator=Operator.GT, value=1.5),
+        CallFilter(field="entries", operator=Operator.HAS, value=["zoho:dead"]),
+        CallFilter(field="ended_at", operator=Operator.IS_NULL, value=True),
+    ]
+)
+#: Models of which not all that their types allow is valid.
+_SPECIAL: dict[type[BaseModel], st.SearchStrategy[Any]] = {
+    # A hangup has one of a few tones.
+    Destination: st.sampled_from(["queue:support", "extension:101", "hangup:busy"]).map(
+        Destination.parse
+    ),
+    CallFilter: st.recursive(
+        _TESTS,
+        lambda inner: st.builds(
+            CallFilter,
+            filters=st.lists(inner, max_size=2).map(tuple),
+            condition=st.sampled_from(["and", "or"]),
+        ),
+        max_leaves=4,
+    ).filter(lambda found: found.depth <= MAX_DEPTH),
+}
+
+
 def models_of(model: type[BaseModel]) -> st.SearchStrategy[Any]:
-    if model is Destination:
-        # A hangup has one of a few tones.
-        return st.sampled_from(["queue:support", "extension:101", "hangup:busy"]).map(
-            Destination.parse
+    if model in _SPECIAL:
+        return _SPECIAL[model]
+    if model is SearchCalls:
+        return st.builds(
+            SearchCalls,
+            which=models_of(WhichCalls),
+            fields=st.lists(st.sampled_from(list(COLUMNS.by_name)), unique=True).map(tuple),
+            sort=st.sampled_from(SORTABLE),
+            descending=st.booleans(),
+            limit=st.integers(1, MAX_ROWS),
         )
     fields = {
         name: values_of(field.annotation, tuple(field.metadata))

@@ -32,6 +32,7 @@ LEAST: dict[str, dict[str, Any]] = {
     "transferred": {"kind": "blind", "by": "101", "to": "102"},
     "recording": {"recording": "/var/spool/asterisk/monitor/1.wav"},
     "cdr": {"started_at": AT, "direction": "inbound", "caller": "447700900123"},
+    "summary": {"summary": "asks for the price of a boat"},
     "agent_status": {"extension": "101", "status": "break"},
 }
 
@@ -164,6 +165,11 @@ def test_what_an_agent_does_needs_no_call() -> None:
         ("transferred", ["kind"], "event transferred: kind is missing"),
         ("transferred", ["by", "to"], "event transferred: by, to is missing"),
         ("recording", ["recording"], "event recording: recording is missing"),
+        (
+            "summary",
+            ["summary"],
+            "event summary: summary, transcription or sentiment is missing",
+        ),
         ("cdr", ["started_at"], "event cdr: started_at is missing"),
         ("cdr", ["direction", "caller"], "event cdr: direction, caller is missing"),
         ("agent_status", ["extension"], "event agent_status: extension is missing"),
@@ -208,6 +214,10 @@ def test_an_event_without_what_its_kind_needs_is_refused_by_name(
         pytest.param({"extension": ""}, "extension", id="an empty extension"),
         pytest.param({"caller": "1" * 257}, "caller", id="a long number"),
         pytest.param({"recording": "x" * 2049}, "recording", id="a long recording"),
+        pytest.param({"summary": "x" * 10_001}, "summary", id="a long summary"),
+        pytest.param({"summary": ""}, "summary", id="a summary of nothing"),
+        pytest.param({"transcription": "x" * 100_001}, "transcription", id="a long talk"),
+        pytest.param({"sentiment": "x" * 257}, "sentiment", id="a long feeling"),
         pytest.param({"colour": "red"}, "colour", id="an unknown field"),
     ],
 )
@@ -326,6 +336,7 @@ def test_one_bad_event_is_named_by_its_place() -> None:
             "direction": st.sampled_from(list(Direction)),
             "outcome": st.sampled_from(list(LegOutcome)),
             "recording": st.text(max_size=20),
+            "summary": st.text(min_size=1, max_size=20),
             "own_phone": st.booleans(),
             "status": st.sampled_from(list(AgentStatus)),
             "rang": st.lists(st.text(min_size=1, max_size=20), max_size=3),

@@ -42,6 +42,11 @@ def test_who_is_added_is_by_default_a_caller_who_was_spoken_to() -> None:
         ({"journal": {"subject": "{{.Subject"}}, "line 1"),
         ({"journal": {"description": "{{range .Legs}}{{end}}"}}, "range"),
         ({"journal": {"recording": "https://pbx.example/{{.Token}}"}}, "no variable .Token"),
+        (
+            {"journal": {"do_not_log": {"extensions": [150]}}},
+            "'150' cannot be listed: put it in quotes",
+        ),
+        ({"journal": {"do_not_log": {"numbers": ["0"] * 10_001}}}, "at most 10000 items"),
     ],
 )
 def test_a_policy_that_cannot_be_meant_is_refused(parts: dict[str, Any], words: str) -> None:

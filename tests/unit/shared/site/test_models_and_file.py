@@ -415,6 +415,74 @@ def test_a_bad_value_is_shown_at_its_line(sealing: Sealing, old: str, new: str, 
     assert any(found.startswith(f"site.yaml:{line}: {said}") for found in faults(sealing, text))
 
 
+@pytest.mark.parametrize(
+    ("part", "written", "said"),
+    [
+        (
+            "numbers",
+            "anonymous",
+            "'anonymous' cannot be listed: write one such as +44 20 7946 0001",
+        ),
+        ("numbers", '"+44 20 79x6"', "'+44 20 79x6' cannot be listed: "),
+        ("numbers", '"*"', "'*' cannot be listed: "),
+        ("numbers", '"+44*79"', "'+44*79' cannot be listed: "),
+        ("numbers", '""', "'' cannot be listed: "),
+        ("dids", "withheld", "'withheld' cannot be listed: write one such as +44 20 7946 0001"),
+        ("extensions", '"1 50"', "'1 50' cannot be listed: write one such as 150 or 2*"),
+        ("extensions", '"*1"', "'*1' cannot be listed: "),
+    ],
+)
+def test_what_cannot_be_kept_out_of_the_crm_is_shown_at_its_line(
+    sealing: Sealing, part: str, written: str, said: str
+) -> None:
+    """The second of three; the others are right."""
+    lines = [f"            {part}:", '              - "44"', f"              - {written}"]
+    text, first = with_change(
+        "          after: 1.5s\n",
+        "          do_not_log:\n" + "\n".join(lines) + '\n              - "45*"\n',
+    )
+    where = f"site.yaml:{first + 3}: tenants.0.crm.0.journal.do_not_log.{part}.1: "
+    (found,) = faults(sealing, text)
+    assert found.startswith(where + said)
+
+
+def test_what_is_kept_out_of_the_crm_may_be_written_in_any_way(sealing: Sealing) -> None:
+    listed = '["+44 (20) 7946-0001", 020.7946/0002, 02079460003, withheld, "0044*"]'
+    text, _ = with_change(
+        "          after: 1.5s\n", f"          do_not_log: {{numbers: {listed}}}\n"
+    )
+    (crm,) = read(sealing, text).crm
+    assert crm.journal.do_not_log.numbers[1:4] == ("020.7946/0002", "02079460003", "withheld")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("after: 1.5s", "misses: all", "tenants.0.crm.0.journal: misses: all is an entry for each"),
+        (
+            "after: 1.5s",
+            "misses: some",
+            "tenants.0.crm.0.journal.misses: Input should be 'answered'",
+        ),
+        ("after: 1.5s", "per: leg", "tenants.0.crm.0.journal.per: Input should be 'call'"),
+        ("after: 1.5s", "upload: 10m", "tenants.0.crm.0.journal.upload: "),
+        ("after: 1.5s", "upload: {every: 10s}", "tenants.0.crm.0.journal.upload.every: "),
+        (
+            "after: 1.5s",
+            "upload: {every: 10m, at_most: 0}",
+            "tenants.0.crm.0.journal.upload.at_most",
+        ),
+    ],
+)
+def test_a_policy_that_cannot_be_carried_out_is_shown_at_its_line(
+    sealing: Sealing, old: str, new: str, said: str
+) -> None:
+    text, line = with_change(old, new)
+    found = faults(sealing, text)
+    assert any(fault.partition(": ")[2].startswith(said) for fault in found), found
+    assert {int(fault.split(":")[1]) for fault in found} <= {line - 3, line - 2, line}
+
+
 def test_another_kind_of_pbx_is_shown_where_its_part_begins(sealing: Sealing) -> None:
     text, line = with_change("kind: asterisk", "kind: cisco")
 

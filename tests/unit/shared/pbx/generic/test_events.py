@@ -17,6 +17,7 @@ from shared.contracts.calls import (
     CallResumed,
     CallRinging,
     CallStarted,
+    CallSummarised,
     CallTransferred,
     Direction,
     Disposition,
@@ -46,6 +47,7 @@ LEAST: dict[HookEventKind, dict[str, Any]] = {
     HookEventKind.TRANSFERRED: {"kind": "blind", "by": "101", "to": "102"},
     HookEventKind.ENDED: {},
     HookEventKind.RECORDING: {"recording": "https://pbx.example/rec/1.wav"},
+    HookEventKind.SUMMARY: {"summary": "asks for the price of a boat"},
 }
 
 
@@ -86,6 +88,7 @@ def key_of(kind: HookEventKind, **changes: Any) -> str:
         (HookEventKind.TRANSFERRED, CallTransferred),
         (HookEventKind.ENDED, CallEnded),
         (HookEventKind.RECORDING, RecordingReady),
+        (HookEventKind.SUMMARY, CallSummarised),
     ],
 )
 def test_each_kind_of_hook_is_an_event_of_the_call(
@@ -96,6 +99,16 @@ def test_each_kind_of_hook_is_an_event_of_the_call(
     assert isinstance(found.body, expected)
     assert (found.body.call_id, found.body.pbx) == (call_id("acme", "cloud", "x1"), "cloud")
     assert found.at == NOON
+
+
+def test_what_was_said_is_told_as_it_is_and_each_part_may_come_by_itself() -> None:
+    said = {"summary": "a boat", "transcription": "A: Hello.\nB: A boat?", "sentiment": "0.8"}
+    (found,) = read(a_hook(HookEventKind.SUMMARY, **said))
+    parts = [{"summary": None} | {name: text} for name, text in said.items()]
+
+    assert isinstance(found.body, CallSummarised)
+    assert found.body.model_dump(include=set(said)) == said
+    assert len({key_of(HookEventKind.SUMMARY, **part) for part in parts}) == len(said)
 
 
 def test_an_inbound_call_begins_with_the_caller() -> None:
@@ -272,6 +285,7 @@ def test_different_legs_are_different_sightings(kind: HookEventKind) -> None:
         HookEventKind.LEG_ENDED,
         HookEventKind.TRANSFERRED,
         HookEventKind.RECORDING,
+        HookEventKind.SUMMARY,
     ],
 )
 def test_what_may_happen_again_later_is_told_apart_by_its_time(kind: HookEventKind) -> None:

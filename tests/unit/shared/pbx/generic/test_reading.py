@@ -215,7 +215,7 @@ _NAMES = [
     *("event", "call", "at", "direction", "caller", "dialled", "dial_id", "extension", "number"),
     *("own_phone", "queue", "kind", "by", "to", "outcome", "disposition", "talk_seconds"),
     *("hangup_by", "recording", "started_at", "rang_at", "answered_at", "rang", "answered_by"),
-    *("status", "events"),
+    *("summary", "transcription", "sentiment", "status", "events"),
 ]
 
 
