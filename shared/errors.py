@@ -5,6 +5,7 @@ Error tree of the mesh. Callers decide by class, never by message text.
   x PermanentError        trying again cannot help: dead letter, 4xx
     + ContractError       a payload does not match its contract
     + NotFound
+      - Gone              it did exist, and its time is over
     + Conflict            a version moved or a unique key is taken
     + Rejected            the other side understood and said no
     + Unauthenticated     no or unknown credentials (ours were asked for)
@@ -53,6 +54,12 @@ class NotFound(PermanentError):
     """The thing asked for does not exist."""
 
     code = "not_found"
+
+
+class Gone(NotFound):
+    """It was there, and its time is over."""
+
+    code = "gone"
 
 
 class Conflict(PermanentError):

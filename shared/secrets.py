@@ -7,6 +7,7 @@ may be given: the first seals, all open, so that a key is rotated by putting the
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Annotated
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic import SecretStr, StringConstraints
 
 from shared.errors import BadSetting
@@ -30,6 +33,7 @@ class SecretBox:
         try:
             fernets = [Fernet(key.get_secret_value()) for key in keys]
             self._first, self._fernet = fernets[0], MultiFernet(fernets)
+            self._keys = [base64.urlsafe_b64decode(key.get_secret_value()) for key in keys]
         except (ValueError, IndexError) as error:
             raise BadSetting(
                 "CALLMESH_SECRET_KEYS: each key is 32 bytes in URL-safe base64; "
@@ -46,6 +50,13 @@ class SecretBox:
         except InvalidToken:
             return False
         return True
+
+    def signing_keys(self, purpose: str) -> tuple[bytes, ...]:
+        """32 bytes of each key, for this *purpose* alone: the first signs, all vouch."""
+        return tuple(
+            HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose.encode()).derive(key)
+            for key in self._keys
+        )
 
     def open(self, sealed: Sealed) -> SecretStr:
         """Raises BadSetting when no key fits: the key was lost or not rotated but replaced."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from functools import partial
@@ -69,8 +70,13 @@ async def _demo(*, serve: bool, folder: Path, speed: float) -> int:
     refuse_unknown(settings_classes())
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     log = folder / "mesh.log"
+    http = HttpSettings.read()
+    port = own_port(http.host, http.port)
+    url = f"http://127.0.0.1:{port}"
+    monitor = (folder / "recordings-of-the-pbx").absolute()
     choice = Choice(
-        MeshSettings(data_dir=folder),
+        # Links in CRM entries lead here.
+        MeshSettings(data_dir=folder, public_url=MeshSettings.read().public_url or url),
         AmqpSettings(),
         MongoSettings(),
         # The sandbox CRM is on loopback, where no tenant's CRM may be.
@@ -81,26 +87,24 @@ async def _demo(*, serve: bool, folder: Path, speed: float) -> int:
         crm = SandboxCrm(folder / "sandbox-crm.db")
         crm_port = await crm.start()
         stack.push_async_callback(crm.stop)
-        pbx = SandboxPbx(speed=speed)
+        pbx = SandboxPbx(speed=speed, monitor=monitor)
         ami_port = await pbx.start()
         stack.push_async_callback(pbx.stop)
         platform = await stack.enter_async_context(open_platform(choice, consumers=consumers()))
-        text = site_file(crm_url=f"http://127.0.0.1:{crm_port}", ami_port=ami_port)
+        text = site_file(crm_url=f"http://127.0.0.1:{crm_port}", ami_port=ami_port, monitor=monitor)
         key = await prepare(platform, text)
         stop = asyncio.Event()
         stack.enter_context(stopping_on_signals(stop))
-        http = HttpSettings.read()
         state = await stack.enter_async_context(
             running(
                 _builders(),
                 platform,
-                http=http.model_copy(update={"port": free_if_taken(http.host, http.port)}),
+                http=http.model_copy(update={"port": port}),
                 ops=OpsSettings(port=0),
                 drain=choice.mesh.drain,
                 stop=stop,
             )
         )
-        url = f"http://127.0.0.1:{state.http_port}"
         agi = next(s.ports["fastagi"] for s in state.services if "fastagi" in s.ports)
         pbx.agi = ("127.0.0.1", agi, f"route/{TENANT}/{PBX}")
         _say_where(url, crm_port, log)
@@ -109,7 +113,7 @@ async def _demo(*, serve: bool, folder: Path, speed: float) -> int:
             return 1 if state.failed else 0
         show(told)
         if serve:
-            say_what_now(url, key)
+            say_what_now(url, key, told)
             await stop.wait()
     return 0 if all(went_well(record) for record in told) else 1
 
@@ -220,18 +224,33 @@ def free_if_taken(host: str, port: int) -> int:
     return port
 
 
+def own_port(host: str, port: int) -> int:
+    """*port*, or a free one where something listens on it already; known before it is bound."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, free_if_taken(host, port)))
+        bound: int = probe.getsockname()[1]
+        return bound
+
+
 def _say_where(url: str, crm_port: int, log: Path) -> None:
     out.print(f"callmesh, all six services in this process: {url}")
     out.print(f"sandbox CRM: http://127.0.0.1:{crm_port}   log: {log}")
     out.print("playing calls recorded from a real Asterisk:")
 
 
-def say_what_now(url: str, key: SecretStr) -> None:
+def say_what_now(url: str, key: SecretStr, told: Sequence[CallRecord] = ()) -> None:
     secret = key.get_secret_value()
     order = json.dumps({"extension": "101", "number": "+447700900123"})
     out.print("serving on; Ctrl-C stops. Try:")
     out.print(f"  export KEY={secret}", markup=False)
     out.print(f'  curl -H "Authorization: Bearer $KEY" {url}/v1/calls', markup=False)
+    for record in told[:1]:
+        out.print(
+            f'  curl -H "Authorization: Bearer $KEY" --output call.wav '
+            f"{url}/v1/calls/{record.call_id}/recordings/1",
+            markup=False,
+        )
     out.print(f'  curl -N -H "Authorization: Bearer $KEY" {url}/v1/agents/101/events', markup=False)
     out.print(
         f'  curl -H "Authorization: Bearer $KEY" -H "Content-Type: application/json" '

@@ -23,7 +23,9 @@ from shared.site.parts import Sealing
 from shared.site.templated import Surroundings
 
 #: What nobody may do for one phone alone.
-_OF_THE_TENANT = frozenset({Scope.SITE_READ, Scope.SITE_WRITE})
+_OF_THE_TENANT = frozenset(
+    {Scope.SITE_READ, Scope.SITE_WRITE, Scope.JOURNAL_READ, Scope.JOURNAL_WRITE}
+)
 
 
 def register(app: typer.Typer) -> None:

@@ -52,7 +52,7 @@ async def begin_consent(deps: HttpDeps, asked: BeginConsent) -> ConsentAddress:
     """
     tenant = asked.caller.tenant
     if deps.public_url is None:
-        raise Conflict("Set CALLMESH_GATEWAY_PUBLIC_URL first: the CRM sends the browser there.")
+        raise Conflict("Set CALLMESH_PUBLIC_URL first: the CRM sends the browser there.")
     connected = _connected(deps, tenant, asked.connection)
     await deps.audit.note(
         tenant=tenant,

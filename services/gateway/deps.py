@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from services.gateway.accesses import AccessLog
+from services.gateway.playing import Player
 from services.gateway.store import AuditLog
 from services.gateway.streams import Screens
 from shared.bus.port import Publisher, Requester
@@ -12,6 +14,7 @@ from shared.clock import Clock
 from shared.crm.connections import CrmConnections
 from shared.errors import NotFound
 from shared.observe.metrics import Metrics
+from shared.recordings.links import RecordingLinks
 from shared.runtime.outbox import SpoolingPublisher
 from shared.secrets import SecretBox
 from shared.site.adapters import Adapters
@@ -32,6 +35,9 @@ class HttpDeps:
     secrets: SecretBox
     connections: CrmConnections
     adapters: Adapters
+    links: RecordingLinks
+    player: Player
+    accesses: AccessLog
     clock: Clock
     metrics: Metrics
     ask_within: timedelta

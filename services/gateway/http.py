@@ -13,9 +13,13 @@ from services.gateway import (
     contacts,
     crm_hooks,
     dialing,
+    entries,
+    history,
     pbx_hooks,
     pbxs,
+    recordings,
     rules,
+    summaries,
 )
 from services.gateway.deps import HttpDeps
 from services.gateway.domain import AgentEvent
@@ -26,7 +30,21 @@ from shared.ids import Extension
 __all__ = ["HttpDeps", "routes"]
 
 routes: Routes[HttpDeps] = Routes(tag="mesh")
-for _part in (pbx_hooks, pbxs, rules, crm_hooks, dialing, agents, calls, contacts, consent):
+for _part in (
+    pbx_hooks,
+    pbxs,
+    rules,
+    crm_hooks,
+    dialing,
+    agents,
+    calls,
+    history,
+    entries,
+    summaries,
+    recordings,
+    contacts,
+    consent,
+):
     routes.operations += _part.routes.operations
 
 

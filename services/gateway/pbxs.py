@@ -15,6 +15,7 @@ from shared.http.routes import FromBody, FromKey, FromPath, Routes
 from shared.ids import Name
 from shared.observe.logging import mask_text
 from shared.site.editing import edit_site
+from shared.site.fetching import FilesOfPbx, masked, sealed_in, unmasked
 from shared.site.masked import KEPT, is_sealed
 from shared.site.models import Site
 from shared.site.parts import Typed
@@ -158,9 +159,14 @@ def _read(deps: HttpDeps, name: str, body: dict[str, JsonValue], old: Pbx | None
     """Raises: ContractError."""
     stored = _secrets(old) if old is not None and old.kind == body.get("kind") else {}
     said = {key: value for key, value in body.items() if value not in (None, KEPT)}
+    known = old.fetch_recordings if old is not None else None
+    if "fetch_recordings" in said:
+        said["fetch_recordings"] = unmasked(said["fetch_recordings"], known)
+    inner = sealed_in(known.model_dump()) if known is not None else []
+    seals = stored | {f"fetch_recordings.{n}": seal for n, seal in enumerate(inner)}
     try:
         new = _PBX.validate_python(
-            {**stored, **said, "name": name}, context=Typed(deps.secrets, stored)
+            {**stored, **said, "name": name}, context=Typed(deps.secrets, seals)
         )
     except ValidationError as error:
         raise ContractError(faults_in(error)) from None
@@ -169,12 +175,17 @@ def _read(deps: HttpDeps, name: str, body: dict[str, JsonValue], old: Pbx | None
         raise ContractError(
             f"{moved[0]}: is another; say {' and '.join(sorted(kept))} again, as it will go there"
         )
+    if isinstance(new.fetch_recordings, FilesOfPbx) and new.fetch_recordings != known:
+        raise ContractError(
+            "fetch_recordings.folder: a place on the operator's machine; it is said in a site file, "
+            "which the operator applies"
+        )
     return new
 
 
 def _shown(pbx: Pbx, links: tuple[LinkRecord, ...]) -> PbxConnection:
     settings = pbx.model_dump(mode="json", exclude={"name"}, exclude_none=True)
-    settings |= dict.fromkeys(_secrets(pbx), KEPT)
+    settings = masked(settings)
     return PbxConnection(
         name=pbx.name,
         kind=pbx.kind,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import ClassVar
+from pathlib import Path
+from typing import Annotated, ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
-from yarl import URL
 
 from shared.moments import Duration
 from shared.runtime.settings import Settings
@@ -25,25 +25,25 @@ class GatewaySettings(Settings):
         description="How old an order to dial may get before it is dropped.",
     )
     keep_audit: Duration = Field(
-        default=timedelta(days=90), description="How long the audit log is kept."
+        default=timedelta(days=90),
+        description="How long the audit log is kept, and who listened to recordings.",
     )
-    public_url: str | None = Field(
+    recordings_dir: Path | None = Field(
         default=None,
-        description="The gateway's address as CRMs and browsers know it, such as "
-        "`https://mesh.example`: signatures of hooks are over it, and a consent comes back to it.",
+        description="Folder of recordings that were fetched from PBXs; else `recordings` in the data "
+        "folder. Not for files that are mounted here: those are read where they are.",
     )
-
-    @field_validator("public_url")
-    @classmethod
-    def public_url_is_an_address(cls, text: str | None) -> str | None:
-        if not text:
-            return None
-        try:
-            url = URL(text)
-        except ValueError:
-            url = URL()
-        if url.scheme not in {"http", "https"} or not url.host:
-            raise ValueError("an address is needed: https://mesh.example")
-        if url.user or url.password or url.raw_query_string or url.raw_fragment:
-            raise ValueError("the address has no user, no query and no fragment")
-        return text.rstrip("/")
+    recordings_bytes: Annotated[int, Field(ge=1024 * 1024)] = Field(
+        default=1024**3, description="How many bytes of them are kept."
+    )
+    recordings_keep: Duration = Field(
+        default=timedelta(days=7), description="How long they are kept."
+    )
+    recording_bytes: Annotated[int, Field(ge=1024 * 1024)] = Field(
+        default=256 * 1024**2, description="The largest recording that is fetched, in bytes."
+    )
+    recording_within: Duration = Field(
+        default=timedelta(seconds=20),
+        description="How long a listener waits for a recording that has to be fetched; it comes on "
+        "behind.",
+    )

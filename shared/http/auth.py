@@ -40,6 +40,8 @@ class Scope(StrEnum):
     CALLS_READ = "calls:read"
     CALLS_DIAL = "calls:dial"
     CALLS_WRITE = "calls:write"
+    JOURNAL_READ = "journal:read"
+    JOURNAL_WRITE = "journal:write"
     CONTACTS_READ = "contacts:read"
     CRM_WRITE = "crm:write"
     POPS_READ = "pops:read"

@@ -27,6 +27,13 @@ from shared.http.problems import Problem, status_of
 from shared.http.routes import Answer, In, InForms, Operation, header_name, input_name, places
 
 _REF = "#/components/schemas/{model}"
+_CHUNKS_HEADERS = {
+    "X-Total-Count": {
+        "description": "How much comes, as counted before: for progress. Left out where it is not "
+        "known. A body that breaks off is not whole.",
+        "schema": {"type": "integer"},
+    }
+}
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
 
@@ -34,7 +41,7 @@ def build(title: str, version: str, operations: Iterable[Operation[Any]]) -> dic
     operations = sorted(operations, key=lambda op: (op.path, op.method))
     models: dict[tuple[type[BaseModel], str], None] = {(Problem, "serialization"): None}
     for op in operations:
-        if op.answer is not Answer.RAW:
+        if op.answer not in {Answer.RAW, Answer.FILE, Answer.CHUNKS}:
             models[op.response_model, "serialization"] = None
         if body := _body_model(op):
             models[body, "validation"] = None
@@ -77,7 +84,7 @@ def _is_raw(op: Operation[Any]) -> bool:
 
 
 def _takes_any_body(op: Operation[Any]) -> bool:
-    return _is_raw(op) and op.method != "GET"
+    return _is_raw(op) and op.method not in {"GET", "HEAD"}
 
 
 def _operation(op: Operation[Any], refs: Mapping[Any, Any]) -> dict[str, Any]:
@@ -107,12 +114,17 @@ def _operation(op: Operation[Any], refs: Mapping[Any, Any]) -> dict[str, Any]:
 def _responses(op: Operation[Any], refs: Mapping[Any, Any]) -> dict[str, Any]:
     content = _content(op, refs)
     responses: dict[str, Any] = {str(op.status): {"description": "Done.", "content": content}}
+    if op.answer is Answer.CHUNKS:
+        responses[str(op.status)]["headers"] = _CHUNKS_HEADERS
     errors: list[type[MeshError]] = [ContractError, *op.errors]
     if op.scope is not None:
         errors += [Unauthenticated, Forbidden, Unavailable]
-    if op.answer is Answer.STREAM:
+    if op.answer in {Answer.STREAM, Answer.CHUNKS}:
         errors.append(Throttled)
     codes: dict[HTTPStatus, list[str]] = {}
+    if op.answer is Answer.FILE:
+        responses["206"] = {"description": "The part asked for by Range.", "content": content}
+        codes[HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE] = ["range_not_satisfiable"]
     for error in errors:
         codes.setdefault(status_of(error), []).append(error.code)
     if _is_raw(op):
@@ -139,6 +151,10 @@ def _content(op: Operation[Any], refs: Mapping[Any, Any]) -> dict[str, Any]:
     text = {"schema": {"type": "string"}}
     if op.answer is Answer.RAW:
         return {op.answer.value: text}
+    if op.answer is Answer.FILE:
+        return {op.answer.value: {}}
+    if op.answer is Answer.CHUNKS:
+        return {op.response_model.media: text}  # type: ignore[attr-defined]  # a ByteStream's
     schema = {"schema": refs[op.response_model, "serialization"]}
     if op.answer is not Answer.TEXT:
         return {op.answer.value: schema}

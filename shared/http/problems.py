@@ -14,6 +14,7 @@ from shared.errors import (
     Conflict,
     ContractError,
     Forbidden,
+    Gone,
     MeshError,
     NeedsReconnect,
     NotFound,
@@ -49,6 +50,7 @@ class Problem(BaseModel):
 STATUSES: tuple[tuple[type[MeshError], HTTPStatus], ...] = (
     (Unauthenticated, HTTPStatus.UNAUTHORIZED),
     (Forbidden, HTTPStatus.FORBIDDEN),
+    (Gone, HTTPStatus.GONE),
     (NotFound, HTTPStatus.NOT_FOUND),
     (Conflict, HTTPStatus.CONFLICT),
     (ContractError, HTTPStatus.UNPROCESSABLE_ENTITY),

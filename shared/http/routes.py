@@ -24,6 +24,8 @@ from pydantic.json_schema import SkipJsonSchema
 from shared.errors import MeshError
 from shared.faults import Path
 from shared.http.auth import Scope
+from shared.http.bytestream import ByteStream
+from shared.http.files import FileAnswer
 
 
 class In(Enum):
@@ -117,6 +119,10 @@ class Answer(Enum):
     STREAM = "text/event-stream"
     #: A :class:`RawAnswer`: in whatever form a PBX wants it.
     RAW = "*/*"
+    #: A :class:`FileAnswer`: recorded sound, whole or in parts.
+    FILE = "audio/*"
+    #: A :class:`ByteStream`: made while it is sent.
+    CHUNKS = "chunks"
 
 
 class ServerEvent(Protocol):
@@ -232,6 +238,10 @@ class Routes(Generic[D]):
 def _answer_of(model: type[BaseModel], *, text: bool) -> Answer:
     if model is RawAnswer:
         return Answer.RAW
+    if model is FileAnswer:
+        return Answer.FILE
+    if issubclass(model, ByteStream):
+        return Answer.CHUNKS
     return Answer.TEXT if text else Answer.JSON
 
 

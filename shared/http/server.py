@@ -14,6 +14,7 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,6 +31,8 @@ from shared.clock import Clock
 from shared.errors import ContractError, MeshError, Throttled, Unavailable
 from shared.http import problems
 from shared.http.auth import Caller, KeyBook, authenticate
+from shared.http.bytestream import ByteStream
+from shared.http.files import FileAnswer
 from shared.http.forms import FORM_BODY, JSON_BODY, form_wanted, read_form, read_json
 from shared.http.routes import (
     Answer,
@@ -59,6 +62,13 @@ MAX_RAW_BYTES = 1024 * 1024
 MAX_AT_ONCE = 256
 #: A client has so long for its body, and for taking a piece of a stream.
 PATIENCE = timedelta(seconds=10)
+#: Files under way at once, and of one tenant. A player takes the next piece when it has played the
+#: last, and one that is paused keeps its place for a while.
+MAX_FILES, MAX_FILES_OF_ONE = 256, 96
+FILE_PATIENCE = timedelta(minutes=2)
+_PIECE_BYTES = 256 * 1024
+#: Their own: a mount whose server is gone holds them for ever, and nobody else's.
+_FILE_THREADS = 8
 #: Streams that one key may have open: a CRM that follows every agent's phone by one key.
 MAX_STREAMS = 200
 #: A proxy closes a silent connection after 30 to 60 s.
@@ -94,6 +104,8 @@ class HttpServer:
         self._metrics = metrics
         self._drain = drain
         self._at_once = 0
+        self._files: Counter[str] = Counter()
+        self._file_threads = ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="files")
         self._streams: Counter[tuple[str, str]] = Counter()
         self._stopping = asyncio.Event()
         self._runner: web.AppRunner | None = None
@@ -127,6 +139,7 @@ class HttpServer:
         self._stopping.set()
         if self._runner is not None:
             await self._runner.cleanup()
+        self._file_threads.shutdown(wait=False, cancel_futures=True)
 
     @web.middleware
     async def _around_every_request(self, request: web.Request, handler: _Handle) -> Any:
@@ -183,6 +196,11 @@ class HttpServer:
                 if In.REQUEST not in where.values() or In.BODY in where.values():
                     raise
                 return _unreadable(mask_text(error.message))
+            if isinstance(answer, FileAnswer):
+                return await self._file(answer, request)
+            if isinstance(answer, ByteStream):
+                with self._one_more_stream(caller):
+                    return await self._chunks(answer, request)
             return _plain(operation, answer, request)
 
         return handle
@@ -344,10 +362,95 @@ class HttpServer:
                 await events.aclose()
         return response
 
-    async def _patiently(self, work: Coroutine[Any, Any, T], *unless: asyncio.Task[Any]) -> T:
+    async def _chunks(self, answer: ByteStream, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=HTTPStatus.OK, headers=answer.headers)
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await response.prepare(request)
+            async for chunk in answer.chunks:
+                await self._patiently(response.write(chunk), stopping, within=FILE_PATIENCE)
+            await self._patiently(response.write_eof(), stopping, within=FILE_PATIENCE)
+        except (ConnectionError, TimeoutError):
+            _cut(request)  # the client went away, or does not read; or this server stops
+        except Exception:
+            # The status is out: that it breaks off is all that can still be said.
+            log.exception("stream_failed", path=request.path)
+            _cut(request)
+        finally:
+            stopping.cancel()
+            if isinstance(answer.chunks, AsyncGenerator):
+                await answer.chunks.aclose()
+        return response
+
+    async def _file(self, answer: FileAnswer, request: web.Request) -> web.StreamResponse:
+        """As long as the client takes for it, it is not one of the requests under way."""
+        #: By a thread, perhaps: closing it would wait for that.
+        is_read = False
+        try:
+            if answer.part.status is HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                return problems.problem(
+                    answer.part.status,
+                    "range_not_satisfiable",
+                    f"The file has {answer.part.size} bytes; the range begins behind them.",
+                    headers=answer.part.headers,
+                )
+            with self._one_more_file(answer.tenant):
+                return await self._sent(answer, request)
+        except asyncio.CancelledError:
+            is_read = True
+            raise
+        finally:
+            if not is_read:
+                answer.file.close()
+
+    @contextmanager
+    def _one_more_file(self, tenant: str) -> Iterator[None]:
+        if self._files[tenant] >= MAX_FILES_OF_ONE or self._files.total() >= MAX_FILES:
+            raise Throttled("As many files are under way as we give at once; end one first.")
+        self._files[tenant] += 1
+        self._at_once -= 1
+        try:
+            yield
+        finally:
+            self._at_once += 1
+            self._files[tenant] -= 1
+            if not self._files[tenant]:
+                del self._files[tenant]
+
+    async def _sent(self, answer: FileAnswer, request: web.Request) -> web.StreamResponse:
+        part = answer.part
+        response = web.StreamResponse(
+            status=part.status, headers={**answer.headers, **part.headers, "Accept-Ranges": "bytes"}
+        )
+        response.content_length = part.length
+        left = part.length if request.method != "HEAD" else 0
+        in_thread = partial(asyncio.get_running_loop().run_in_executor, self._file_threads)
+        try:
+            await in_thread(answer.file.seek, part.start)
+            await response.prepare(request)
+            while left:
+                piece = await in_thread(answer.file.read, min(left, _PIECE_BYTES))
+                if not piece:
+                    # It has become shorter: that it ends here must not look like its end.
+                    _cut(request)
+                    break
+                left -= len(piece)
+                await self._patiently(response.write(piece), within=FILE_PATIENCE)
+            else:
+                await self._patiently(response.write_eof())
+        except (ConnectionError, TimeoutError, OSError):
+            _cut(request)  # the client went away, or does not read
+        return response
+
+    async def _patiently(
+        self,
+        work: Coroutine[Any, Any, T],
+        *unless: asyncio.Task[Any],
+        within: timedelta = PATIENCE,
+    ) -> T:
         """Raises TimeoutError when it is not done in time, or by when one of *unless* is."""
         working = asyncio.create_task(work)
-        patience = asyncio.create_task(self._clock.sleep(PATIENCE))
+        patience = asyncio.create_task(self._clock.sleep(within))
         try:
             await asyncio.wait({working, patience, *unless}, return_when=asyncio.FIRST_COMPLETED)
             if not working.done():

@@ -31,6 +31,8 @@ _HEARTBEAT = 20.0
 _GOODBYE = 2.0
 #: Connections in all, and to one host: a CRM that hangs must leave room for the others.
 _POOL, _POOL_PER_HOST = 128, 24
+#: Of a download in memory at once.
+_PIECE_BYTES = 64 * 1024
 #: Methods that change nothing (RFC 9110).
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -90,6 +92,26 @@ class _Sending:
     body: bytes | None
     ssl: aiohttp.Fingerprint | bool
     most: int
+
+
+class Download:
+    """The answer to a GET whose body is read piece by piece. Header names are in lower case."""
+
+    def __init__(self, response: aiohttp.ClientResponse, host: str) -> None:
+        self._response = response
+        self._host = host
+        self.status = response.status
+        self.headers = {name.lower(): value for name, value in response.headers.items()}
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Raises: Unavailable where it breaks off, or nothing comes for too long."""
+        try:
+            async for piece in self._response.content.iter_chunked(_PIECE_BYTES):
+                yield piece
+        except TimeoutError:
+            raise OutOfTime(f"{self._host} fell silent in the middle") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unavailable(f"{self._host} broke off: {type(error).__name__}") from error
 
 
 class _NotSent(Unavailable):
@@ -252,6 +274,53 @@ class HttpClient:
             yield WebSocket(socket, host)
         finally:
             await socket.close()
+
+    @asynccontextmanager
+    async def download(
+        self,
+        url: URL,
+        *,
+        within: timedelta,
+        headers: Mapping[str, str] | None = None,
+        fingerprint: bytes | None = None,
+    ) -> AsyncIterator[Download]:
+        """
+        A GET, tried once, without redirects. *within* is for its head, and for each silence after
+        that; all in all it may take as long as the caller likes.
+
+        Raises: Unavailable, Rejected (an address that is forbidden or none).
+        """
+        _check_name(url)
+        if self._sockets is None:
+            raise RuntimeError("enter the client first")
+        host = url.host or ""
+        self._guard.check_host(host)
+        silence = within.total_seconds()
+        try:
+            async with asyncio.timeout(silence):
+                # Beside the requests: a long one takes the place of none.
+                response = await self._sockets.get(
+                    url,
+                    headers=headers,
+                    allow_redirects=False,
+                    timeout=aiohttp.ClientTimeout(total=None, sock_read=silence),
+                    middlewares=(),
+                    ssl=_pinned(fingerprint),
+                )
+        except TimeoutError:
+            raise OutOfTime(f"{host} did not answer within {silence:g} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unavailable(f"no connection to {host}: {_words(error)}") from None
+        except ValueError:
+            # What it says may be the secret itself.
+            raise Rejected(
+                f"{host} cannot be asked: its address or a header of the request is malformed"
+            ) from None
+        try:
+            yield Download(response, host)
+        finally:
+            # What was not read is not waited for.
+            response.close()
 
     async def _once(self, sending: _Sending) -> Answer:
         method, url = sending.method, sending.url

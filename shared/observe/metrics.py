@@ -32,6 +32,7 @@ MetricName = Literal[
     "callmesh_route_decisions_total",
     "callmesh_route_decision_seconds",
     "callmesh_journal_entries_total",
+    "callmesh_recordings_total",
     "callmesh_dials_total",
     "callmesh_live_streams",
     "callmesh_pops_total",
@@ -112,7 +113,14 @@ METRICS: dict[MetricName, Metric] = {
     ),
     "callmesh_journal_entries_total": Metric(
         Counter,
-        "Steps of journal entries: sent, found, updated, update_refused, retried, failed.",
+        "Steps of journal entries: sent, found, updated, update_refused, retried, dead.",
+        ("outcome",),
+    ),
+    "callmesh_recordings_total": Metric(
+        Counter,
+        "Requests for recordings: given (whole or a part), forged (no link of ours), ended (the "
+        "link), missing, not_now (not written yet, PBX or store away), refused (by the PBX, too "
+        "large, no right).",
         ("outcome",),
     ),
     "callmesh_dials_total": Metric(Counter, "Click-to-call orders by final state.", ("state",)),

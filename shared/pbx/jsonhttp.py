@@ -15,6 +15,7 @@ from yarl import URL
 from shared.clock import Clock
 from shared.errors import ContractError, Forbidden, NotFound, Rejected, Unavailable
 from shared.net.client import Answer, HttpClient, WebSocket
+from shared.pbx.fetching import Asked
 from shared.pbx.lines import one_line
 from shared.pbx.port import Finding
 
@@ -59,10 +60,7 @@ class JsonHttp:
         body: bytes | None = None,
     ) -> Answer:
         """Raises: Unavailable with ``sent`` in its details, Rejected."""
-        if self._base.scheme != "https" and not self._http.may_be_plain(self.host):
-            raise Rejected(f"say https://{self.host}; secrets do not go without TLS")
-        if any(part in {"", ".", ".."} or "/" in part for part in path):
-            raise Rejected(f"an id that cannot be part of an address of {self._name}")
+        self._refuse(path)
         try:
             answer = await self._http.send(
                 method,
@@ -76,6 +74,18 @@ class JsonHttp:
             raise Unavailable(error.message, sent=error.details.get("sent", True)) from None
         self._compare_clocks(answer)
         return answer
+
+    def asked(self, path: tuple[str, ...], *, headers: Mapping[str, str]) -> Asked:
+        """For a download. Raises: Rejected."""
+        self._refuse(path)
+        return Asked(self._base.joinpath(*path), headers, self._fingerprint)
+
+    def _refuse(self, path: tuple[str, ...]) -> None:
+        """Raises: Rejected."""
+        if self._base.scheme != "https" and not self._http.may_be_plain(self.host):
+            raise Rejected(f"say https://{self.host}; secrets do not go without TLS")
+        if any(part in {"", ".", ".."} or "/" in part for part in path):
+            raise Rejected(f"an id that cannot be part of an address of {self._name}")
 
     def read(self, answer: Answer) -> Any:
         """Its JSON. Raises: Forbidden, NotFound, Rejected, Unavailable, ContractError."""

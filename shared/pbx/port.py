@@ -9,6 +9,7 @@ records, a reader makes sightings of them, so that what came can be read again l
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -246,6 +247,20 @@ class RouteFace(Protocol):
         ...
 
 
+# -- recordings come when they are asked for -------------------------------------------------------
+
+
+class FetchesRecordings(Protocol):
+    """A PBX that gives its recordings, by what ``RecordingReady`` calls them."""
+
+    def fetch(self, recording: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """
+        Its bytes in order, as they come. Raises on opening: NotFound (none, or none yet), Forbidden,
+        Rejected, Unavailable; on reading: Unavailable where it breaks off.
+        """
+        ...
+
+
 # -- all of a connection ---------------------------------------------------------------------------
 
 
@@ -274,3 +289,4 @@ class PbxAdapter:
     reporter: Reporter | None = None
     switchboard: Callable[[], Switchboard] | None = None
     route: RouteFace | None = None
+    recordings: FetchesRecordings | None = None

@@ -109,6 +109,8 @@ async def open_platform(
             rules=RuleBook(store.collection(RULES), clock, poll=choice.mesh.settings_poll),
             keys=KeyBook(store.collection(API_KEYS), clock),
             templates=Templates(choice.mesh.templates_dir),
+            public_url=choice.mesh.public_url,
+            data_dir=choice.mesh.data_dir,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from shared.bus.port import ForeignDoor, MessageBus, Subscription
@@ -20,6 +21,7 @@ from shared.http.routes import Operation
 from shared.http.server import Mounted
 from shared.net.client import HttpClient
 from shared.observe.metrics import Metrics
+from shared.recordings.links import PURPOSE, RecordingLinks
 from shared.runtime.outbox import SpoolingPublisher
 from shared.runtime.settings import Settings
 from shared.secrets import SecretBox
@@ -45,6 +47,10 @@ class Platform:
     rules: RuleBook
     keys: KeyBook
     templates: Templates
+    #: As others reach the gateway, without a slash at the end.
+    public_url: str | None = None
+    #: For files of a service's own.
+    data_dir: Path = Path("callmesh-data")
 
     def publisher(self, service: str) -> ServicePublisher:
         return ServicePublisher(self.bus, service=service, clock=self.clock)
@@ -74,6 +80,9 @@ class Platform:
         return Adapters(
             secrets=self.secrets, http=self.http, clock=self.clock, metrics=self.metrics
         )
+
+    def recording_links(self) -> RecordingLinks:
+        return RecordingLinks(self.secrets.signing_keys(PURPOSE), public_url=self.public_url)
 
     def rule_desk(self) -> RuleDesk:
         return RuleDesk(

@@ -16,8 +16,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, ClassVar, Self, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from yarl import URL
 
 from shared.errors import BadSetting
 from shared.faults import faults_by_path
@@ -92,6 +93,12 @@ class MeshSettings(Settings):
         description="Folder of your own CRM templates (`*.yaml`), beside those that ship; read at "
         "the start, and when one is named that is not known.",
     )
+    public_url: str | None = Field(
+        default=None,
+        description="The gateway's address as CRMs and browsers know it, such as "
+        "`https://mesh.example`: links to recordings lead there, signatures of hooks are over it, "
+        "and a consent comes back to it. The same for every service.",
+    )
     secret_keys: SecretStr | None = Field(
         default=None,
         description="Keys that seal secrets in the store, comma-separated: the first seals, all "
@@ -106,6 +113,21 @@ class MeshSettings(Settings):
         default=timedelta(seconds=1),
         description="How often a changed site (rules, connections) is looked for.",
     )
+
+    @field_validator("public_url")
+    @classmethod
+    def public_url_is_an_address(cls, text: str | None) -> str | None:
+        if not text:
+            return None
+        try:
+            url = URL(text)
+        except ValueError:
+            url = URL()
+        if url.scheme not in {"http", "https"} or not url.host:
+            raise ValueError("an address is needed: https://mesh.example")
+        if url.user or url.password or url.raw_query_string or url.raw_fragment:
+            raise ValueError("the address has no user, no query and no fragment")
+        return text.rstrip("/")
 
 
 class AmqpSettings(Settings):

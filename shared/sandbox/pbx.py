@@ -16,13 +16,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 
 import structlog
 
 from shared.clock import Clock, SystemClock
 from shared.errors import Unavailable
 from shared.pbx.asterisk.ami_wire import AmiMessage, AmiParser
-from shared.sandbox.recording import Cast, Recording, recording
+from shared.sandbox.recording import RECORDED_FOLDER, Cast, Recording, recording
+from shared.sandbox.tone import write_tone
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +40,7 @@ _SHOWN = (
     *("Channel", "ChannelStateDesc", "CallerIDNum", "CallerIDName"),
     *("ConnectedLineNum", "ConnectedLineName", "Exten", "Uniqueid", "Linkedid"),
 )
+_RECORDED = re.compile(rf"={RECORDED_FOLDER}/([\w.-]+)")
 _ESCAPED = re.compile(r"\\(.)")
 
 
@@ -84,8 +87,13 @@ class SandboxPbx:
         agi: tuple[str, int, str] | None = None,
         clock: Clock | None = None,
         speed: float = 1,
+        monitor: Path | None = None,
     ) -> None:
-        """*agi*: host, port and script of the FastAGI server that is asked."""
+        """
+        *agi*: host, port and script of the FastAGI server that is asked. *monitor*: a folder that
+        gets the recordings; without it the PBX tells names of files that are nowhere.
+        """
+        self.monitor = monitor
         self.agi = agi
         self.speed = speed
         self.clock = clock or SystemClock()
@@ -137,9 +145,13 @@ class SandboxPbx:
             wait = due - self.clock.now()
             if wait > timedelta(0):
                 await self.clock.sleep(wait)
-            message = step.message
+            message, text = step.message, step.text
+            if self.monitor is not None:
+                for name in _RECORDED.findall(text):
+                    await asyncio.to_thread(write_tone, self.monitor / name)
+                text = text.replace(RECORDED_FOLDER, str(self.monitor))
             self.channels.note(message)
-            self._tell(step.text)
+            self._tell(text)
             if number == 0 and message.get("ChannelStateDesc") == "Ring" and self.agi:
                 before = self.clock.now()
                 played.variables = await self._ask_route(message)

@@ -17,6 +17,8 @@ RECORDED_CALLER = "447700900123"
 RECORDED_DID = "442079460000"
 RECORDED_DIALLED = "+447700900777"
 RECORDED_PHONE = "101"
+#: Where that PBX wrote what was said.
+RECORDED_FOLDER = "/pbx/spool/monitor"
 _CALLER_NAMES = ("Jane Doe (ACME)", "Customer")
 _CLICK = re.compile(r"click-\d{4}")
 _STAMP = re.compile(r"^Timestamp: (\d+\.\d+)\r?$", re.MULTILINE)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from shared.sandbox.crm import CLIENT_ID, CLIENT_SECRET, REFRESH_TOKEN
 from shared.sandbox.pbx import SECRET, USERNAME
 from shared.sandbox.people import USERS
@@ -11,8 +14,14 @@ PBX = "sandbox"
 CRM = "zoho"
 
 
-def site_file(*, crm_url: str, ami_port: int, settle_s: float = 1) -> str:
-    """A site file for a sandbox CRM at *crm_url* and a sandbox PBX on *ami_port*."""
+def site_file(
+    *, crm_url: str, ami_port: int, settle_s: float = 1, monitor: Path | None = None
+) -> str:
+    """
+    A site file for a sandbox CRM at *crm_url* and a sandbox PBX on *ami_port*, which writes its
+    recordings to *monitor*.
+    """
+    fetched = f"{{kind: files, folder: {json.dumps(str(monitor))}}}" if monitor else "null"
     return f"""\
 version: 1
 tenants:
@@ -28,6 +37,7 @@ tenants:
         secret: {SECRET}
         trunks: [trunk]
         askers: [127.0.0.0/8]
+        fetch_recordings: {fetched}
       - {{name: door, kind: generic}}
     crm:
       - name: {CRM}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import datetime
+from pathlib import Path
 from typing import TypeAlias
 
 import structlog
@@ -21,13 +22,15 @@ from shared.pbx.asterisk.adapter import AsteriskSettings, asterisk_adapter
 from shared.pbx.freeswitch.adapter import FreeSwitchSettings, freeswitch_adapter
 from shared.pbx.generic.adapter import GenericSettings, generic_adapter
 from shared.pbx.pbxware.adapter import PbxwareSettings, pbxware_adapter
-from shared.pbx.port import Finding, PbxAdapter, Phones, RawHook
+from shared.pbx.port import FetchesRecordings, Finding, PbxAdapter, Phones, RawHook
 from shared.pbx.threecx.adapter import ThreeCxSettings, threecx_adapter
 from shared.pbx.uis.adapter import UisSettings, uis_adapter
 from shared.pbx.wazo.adapter import WazoSettings, wazo_adapter
 from shared.pbx.yeastar.adapter import YeastarSettings, yeastar_adapter
+from shared.recordings.folder import RecordingFolder
 from shared.secrets import SecretBox
 from shared.site.book import SiteBook
+from shared.site.fetching import FilesOfPbx, HttpOfPbx
 from shared.site.models import Site
 from shared.site.pbx import (
     AsteriskPbx,
@@ -40,6 +43,7 @@ from shared.site.pbx import (
     WazoPbx,
     YeastarPbx,
 )
+from shared.site.recordings import by_http
 
 log = structlog.get_logger(__name__)
 
@@ -105,6 +109,15 @@ class Adapters:
             known = self._made[site.tenant, pbx.name] = settings, made
         return known[1]
 
+    def recordings(self, site: Site, pbx: Pbx) -> FetchesRecordings | RecordingFolder | None:
+        """Where its recordings come from. Raises: BadSetting, as :meth:`of`."""
+        match pbx.fetch_recordings:
+            case FilesOfPbx(folder=folder):
+                return RecordingFolder(Path(folder))
+            case HttpOfPbx() as said:
+                return by_http(pbx.name, said, self._http, self._secrets)
+        return self.of(site, pbx).recordings
+
     async def check(self, site: Site, pbx: Pbx) -> AsyncIterator[Finding]:
         """What is wrong with the connection, and with what the site says of it. Raises nothing."""
         try:
@@ -115,6 +128,10 @@ class Adapters:
             return
         async for found in adapter.check():
             yield found
+        try:
+            self.recordings(site, pbx)
+        except BadSetting as error:
+            yield Finding("recordings", error.message)
 
     def make(
         self, tenant: str, pbx: str, settings: PbxSettings, *, phones: Phones | None = None

@@ -13,6 +13,7 @@ from yarl import URL
 from shared.contracts.agents import AgentStatus
 from shared.ids import Name
 from shared.moments import Duration
+from shared.site.fetching import FetchRecordings
 from shared.site.parts import Part, Secret, Text, Zone
 
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -67,6 +68,11 @@ class PbxPart(Part):
         default=(),
         description="Networks from which this PBX's hooks, and questions in its own form, may come, "
         "beside their API key; empty: from anywhere.",
+    )
+    fetch_recordings: FetchRecordings | None = Field(
+        default=None,
+        description="How recordings are fetched: `files` or `http`. Without it by the PBX's API, "
+        "where that gives them (Yeastar, Wazo).",
     )
 
 

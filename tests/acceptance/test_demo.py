@@ -10,6 +10,8 @@ import sqlite3
 import subprocess
 import sys
 import time
+import urllib.request
+import wave
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,25 @@ def test_serving_on_ends_by_ctrl_c_with_exit_0(tmp_path: Path) -> None:
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 0, out
     assert "Traceback" not in out
+
+
+def test_what_it_shows_to_try_plays_the_recording_of_a_call(tmp_path: Path) -> None:
+    process = demo(tmp_path, "--serve", "--speed", "8")
+    assert process.stdout is not None
+    key = address = ""
+    for line in process.stdout:
+        key = line.strip().removeprefix("export KEY=") if "export KEY=" in line else key
+        if "/recordings/" in line:
+            address = line.split()[-1]
+            break
+    try:
+        asked = urllib.request.Request(address, headers={"X-Api-Key": key})
+        with urllib.request.urlopen(asked, timeout=10) as answer, wave.open(answer) as sound:
+            assert answer.headers["Content-Type"] == "audio/wav"
+            assert sound.getnframes() == 2 * sound.getframerate()
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
 
 
 def test_ports_that_are_taken_do_not_stop_it(tmp_path: Path) -> None:

@@ -130,13 +130,19 @@ async def mesh(choice: Choice, crm: SandboxCrm) -> AsyncIterator[WholeMesh]:
 
 
 @asynccontextmanager
-async def opened(choice: Choice, crm: SandboxCrm) -> AsyncIterator[WholeMesh]:
-    """The mesh with all six services, its site applied, both managers logged in."""
-    pbx = SandboxPbx(speed=20)
+async def opened(
+    choice: Choice, crm: SandboxCrm, *, monitor: Path | None = None
+) -> AsyncIterator[WholeMesh]:
+    """
+    The mesh with all six services, its site applied, both managers logged in. The PBX writes its
+    recordings to *monitor*.
+    """
+    pbx = SandboxPbx(speed=20, monitor=monitor)
     text = site_file(
         crm_url=f"http://127.0.0.1:{await crm.start()}",
         ami_port=await pbx.start(),
         settle_s=0.1,
+        monitor=monitor,
     )
     async with (
         open_platform(choice, consumers=consumers()) as platform,

@@ -34,6 +34,16 @@ PLANTED = [
         '"""A room without a place."""',
     ),
     (
+        "rooms of shared, from the street to the cellar",
+        "shared/recordings/links.py",
+        "import shared.site.models",
+    ),
+    (
+        "rooms of shared, from the street to the cellar",
+        "shared/recordings/shelf.py",
+        "import shared.pbx.port",
+    ),
+    (
         "rooms of the CRM engine",
         "shared/crm/form/answers.py",
         "import shared.crm.engine.pages",

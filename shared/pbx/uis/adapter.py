@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shared.clock import Clock
 from shared.net.client import HttpClient
+from shared.pbx.fetching import Asked, WebRecordings, at_origin
 from shared.pbx.port import PbxAdapter, Phones
 from shared.pbx.uis.checks import UisCheck
 from shared.pbx.uis.jsonrpc import JsonRpc
@@ -32,11 +33,19 @@ def uis_adapter(
     """
     zone = settings.time_zone()
     calls = JsonRpc(http, settings.call_api, settings.access_token, clock)
+    recordings = settings.recordings_url()
+
+    def asked(recording: str) -> Asked | None:
+        url = at_origin(recording, recordings)
+        # Whoever has the address may hear it: the account's token is for its APIs alone.
+        return Asked(url) if url is not None else None
+
     data = JsonRpc(http, settings.data_api, settings.data_token or settings.access_token, clock)
     return PbxAdapter(
         check=UisCheck(settings, calls, data, clock, phones),
         hooks=UisHooks(tenant, pbx, zone),
-        reporter=UisReporter(tenant, pbx, data, zone, settings.recordings_url()),
+        reporter=UisReporter(tenant, pbx, data, zone, recordings),
         switchboard=lambda: UisSwitchboard(settings, calls=calls, data=data),
         route=UisRoute(settings),
+        recordings=WebRecordings(http, asked),
     )

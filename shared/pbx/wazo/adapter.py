@@ -13,6 +13,7 @@ from shared.pbx.lines import text_of
 from shared.pbx.port import Finding, PbxAdapter, Phones
 from shared.pbx.wazo.api import Token, WazoApi
 from shared.pbx.wazo.reader import WazoReader
+from shared.pbx.wazo.recordings import WazoRecordings
 from shared.pbx.wazo.settings import WazoSettings
 from shared.pbx.wazo.source import WazoSource, greeted
 from shared.pbx.wazo.switchboard import WazoSwitchboard
@@ -64,6 +65,7 @@ def wazo_adapter(
         source=lambda: WazoSource(api(), reader(), clock=clock, metrics=metrics),
         reader=reader,
         switchboard=lambda: WazoSwitchboard(api(), context=settings.context, clock=clock),
+        recordings=WazoRecordings(api(), http, base=settings.url),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from shared.clock import Clock
 from shared.errors import ContractError, Forbidden, MeshError, Unavailable
 from shared.net.client import HttpClient, WebSocket
+from shared.pbx.fetching import Asked
 from shared.pbx.jsonhttp import WITHIN, JsonHttp
 from shared.pbx.port import Finding, LoginRefused
 from shared.pbx.wazo.settings import WazoSettings
@@ -94,6 +95,15 @@ class WazoApi:
             raise ContractError("Wazo does not say which permissions the user has")
         return has
 
+    async def asked(self, *path: str, anew: bool = False) -> Asked:
+        """
+        For a download; *anew*: with another token, as this one was refused. Raises: LoginRefused,
+        Unavailable, Rejected.
+        """
+        if anew:
+            self._token = None
+        return self._http.asked(path, headers=self._headers(await self.token()))
+
     @asynccontextmanager
     async def events(self) -> AsyncIterator[WebSocket]:
         """Raises on opening: LoginRefused, Forbidden, Rejected, Unavailable."""
@@ -121,9 +131,7 @@ class WazoApi:
                 token = await self.token()
             except Unavailable as error:
                 raise Unavailable(error.message, sent=False) from None
-            headers = {"X-Auth-Token": token.text}
-            if self._settings.tenant_uuid:
-                headers["Wazo-Tenant"] = self._settings.tenant_uuid
+            headers = self._headers(token)
             if body is not None:
                 headers["Content-Type"] = "application/json"
             answer = await self._http.send(method, path, headers=headers, body=body, within=within)
@@ -134,6 +142,12 @@ class WazoApi:
                 # Wazo says 401 for a permission that lacks as well.
                 raise Forbidden(_NO_ACCESS)
         raise AssertionError("unreachable: the last try returns or raises")
+
+    def _headers(self, token: Token) -> dict[str, str]:
+        headers = {"X-Auth-Token": token.text}
+        if self._settings.tenant_uuid:
+            headers["Wazo-Tenant"] = self._settings.tenant_uuid
+        return headers
 
     def _forget(self, token: Token) -> None:
         if self._token is token:

@@ -13,6 +13,7 @@ from shared.pbx.yeastar.api import YeastarApi
 from shared.pbx.yeastar.check import YeastarCheck
 from shared.pbx.yeastar.hooks import YeastarHooks
 from shared.pbx.yeastar.reader import Events, YeastarReader
+from shared.pbx.yeastar.recordings import YeastarRecordings
 from shared.pbx.yeastar.route import YeastarRoute
 from shared.pbx.yeastar.settings import YeastarSettings
 from shared.pbx.yeastar.source import YeastarSource
@@ -58,4 +59,5 @@ def yeastar_adapter(
         hooks=None if by_websocket else YeastarHooks(events, settings.webhook_secret),
         switchboard=switchboard,
         route=YeastarRoute(),
+        recordings=YeastarRecordings(api, http),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from shared.errors import (
     Unavailable,
 )
 from shared.net.client import HttpClient, WebSocket
+from shared.pbx.fetching import Asked
 from shared.pbx.yeastar import fields
 from shared.pbx.yeastar.refusals import ApiRejected, refusal
 from shared.pbx.yeastar.settings import YeastarSettings
@@ -34,6 +36,8 @@ _HEADERS = {"User-Agent": "OpenAPI", "Content-Type": "application/json"}
 #: The budget of the caller is what counts; this is above every one.
 _LONGEST = timedelta(minutes=1)
 _LEAVING = timedelta(seconds=2)
+#: As the PBX names a prepared download: ``/api/download/Recording-….wav``.
+_RESOURCE = re.compile(r"(/[A-Za-z0-9_%~-][A-Za-z0-9_.%~-]*){2,8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,21 @@ class YeastarApi:
                 progress.sent = False
                 token = await self._tokens.token(refused=token)
         raise AssertionError("unreachable: the last try returns or raises")
+
+    async def whereabouts(self, recording: str, *, within: timedelta) -> Asked:
+        """
+        Where the file of this name can be fetched, for half an hour.
+
+        Raises: as `ask`; ContractError for a place that is not the PBX's.
+        """
+        told = await self.ask("GET", "recording/download", query={"file": recording}, within=within)
+        path = fields.text(told.data.get("download_resource_url")) or ""
+        if not _RESOURCE.fullmatch(path):
+            raise ContractError(f"{self.host} names no place of a recording")
+        url = URL(str(self._base.origin()) + path, encoded=True)
+        # The download takes the token as every request does.
+        full = url.update_query(access_token=await self._tokens.token())
+        return Asked(full, {"User-Agent": _HEADERS["User-Agent"]}, self._fingerprint)
 
     @asynccontextmanager
     async def subscribed(self, *, within: timedelta) -> AsyncIterator[WebSocket]:

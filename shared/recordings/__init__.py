@@ -1,0 +1,1 @@
+"""Recordings of calls: links that end, files that are opened with care, copies that are kept."""
