@@ -41,14 +41,17 @@ async def build(platform: Platform) -> AsyncIterator[Service]:
             clock=platform.clock,
             metrics=platform.metrics,
             settings=settings,
+            recording_links=platform.recording_links(),
         )
     )
-    deps = Deps(
+    deps = Deps.over(
+        platform.store,
         calls=calls,
-        entries=entries,
-        finder=finder,
         site=platform.site,
+        connections=connections,
+        finder=finder,
         publisher=publisher,
+        clock=platform.clock,
         wake=writer.wake,
     )
     ending = partial(end_silent_calls, calls, publisher, platform.clock)

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
-import structlog
-
-from services.journal.domain import agent_of, shown_in_entries
-from services.journal.store import EntryDocument
+from services.journal.entries import EntryDocument
+from services.journal.orders import whose
+from services.journal.recordings import address_in_entry
+from services.journal.shares import share_of
+from services.journal.shown import shown_in_entry
 from services.journal.tools import Tools
-from shared.contracts.calls import CallRecord, Direction, Disposition
+from services.journal.wanting import is_settled
+from shared.contracts.calls import CallRecord, Direction
 from shared.contracts.contacts import ContactCard
 from shared.crm.candidates import Choose, chosen
-from shared.crm.language.text import compile_text
 from shared.crm.port import JournalEntry, Priority
-from shared.errors import ContractError, NotFound
-from shared.ids import reference
+from shared.errors import NotFound
 from shared.phone import parse
 from shared.site.accounts import question_about, seat_of
-from shared.site.models import CrmConnection, JournalPolicy, Site
-
-log = structlog.get_logger(__name__)
+from shared.site.journal import OWNER_OF_CONTACT, JournalPolicy
+from shared.site.models import CrmConnection, Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,22 @@ class Contents:
         self._tools = tools
 
     def where(self, entry: EntryDocument) -> tuple[Site, CrmConnection]:
-        """Raises: NotFound for a connection that is not there any more."""
+        """Raises: NotFound for a connection of which this process does not know."""
         site = self._tools.site.site(entry.tenant)
         crm = site.crm_named(entry.connection) if site else None
         if site is None or crm is None:
             raise NotFound(f"the CRM connection {entry.connection} is gone")
         return site, crm
+
+    async def found(self, entry: EntryDocument) -> tuple[Site, CrmConnection]:
+        """
+        As :meth:`where`, by the sites as they are: this process may not have read yet what the one
+        that ordered the entry has. Raises: NotFound, Unavailable.
+        """
+        with suppress(NotFound):
+            return self.where(entry)
+        await self._tools.site.refresh()
+        return self.where(entry)
 
     async def of(self, entry: EntryDocument, site: Site, crm: CrmConnection) -> Content:
         """
@@ -49,34 +59,45 @@ class Contents:
         the CRM raises when it has to be asked who the caller is.
         """
         record = await self._tools.calls.get(entry.tenant, entry.call_id)
-        extension = agent_of(record)
-        agent = site.agent_at(extension, record.pbx) if extension else None
-        if record.started_at is None or record.ended_at is None:
+        if not is_settled(record):
             raise NotFound("the call has not ended")
+        share = share_of(record, whose(record, entry), per=entry.per)
+        agent = site.agent_at(share.agent, record.pbx) if share.agent else None
         owner_id = None
         if agent is not None:
             owner_id = await self._tools.users.owner_of(site.tenant, crm.name, seat_of(agent, crm))
+        contact = await self._contact(site, crm, record, owner_id)
         said = JournalEntry(
-            reference=reference(record.call_id),
+            reference=entry.reference,
             direction=record.direction or Direction.INBOUND,
-            disposition=record.disposition or Disposition.FAILED,
-            started_at=record.started_at,
-            ended_at=record.ended_at,
-            talk_time=record.talk_time,
-            wait_time=record.wait_time,
+            disposition=share.disposition,
+            started_at=share.started_at,
+            answered_at=share.answered_at,
+            ended_at=share.ended_at,
+            talk_time=share.talk_time,
+            wait_time=share.wait_time,
             number=parse(record.outside_number or "", site.region).key,
             dialled=record.dialled,
-            extension=extension,
+            extension=share.agent,
             agent_name=agent.name if agent else None,
-            owner_id=owner_id,
-            contact=await self._contact(site, crm, record, owner_id),
-            recording=_recording(record, crm.journal),
+            owner_id=owner_id or _fallback(crm.journal, contact),
+            contact=contact,
+            recording=address_in_entry(
+                record,
+                site,
+                crm,
+                self._tools.recording_links,
+                disposition=share.disposition,
+            ),
             queue=record.queue,
             agent_email=agent.email if agent else None,
+            summary=record.summary,
+            transcription=record.transcription,
+            sentiment=record.sentiment,
             subject=crm.journal.subject,
             description=crm.journal.description,
         )
-        return Content(said, shown_in_entries(record))
+        return Content(said, shown_in_entry(record, entry, crm.journal, site.region))
 
     async def _contact(
         self, site: Site, crm: CrmConnection, record: CallRecord, owner_id: str | None
@@ -104,16 +125,7 @@ class Contents:
         return chosen(found.candidates, crm.choose, owner_id=owner_id)
 
 
-def _recording(record: CallRecord, policy: JournalPolicy) -> str | None:
-    """As the PBX names it, or the address that the policy makes of that."""
-    if not record.recordings:
-        return None
-    name = record.recordings[0]
-    if policy.recording is None:
-        return name
-    variables = {"Recording": name, "CallId": record.call_id}
-    try:
-        return compile_text(policy.recording).text(variables) or None
-    except ContractError as error:
-        log.warning("recording_without_address", error=error.message)
-        return name
+def _fallback(policy: JournalPolicy, contact: ContactCard | None) -> str | None:
+    if policy.fallback_owner == OWNER_OF_CONTACT:
+        return contact.owner_id if contact else None
+    return policy.fallback_owner

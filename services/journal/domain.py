@@ -7,8 +7,6 @@ depends on how they arrived.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,6 +21,7 @@ from shared.contracts.calls import (
     CallResumed,
     CallRinging,
     CallStarted,
+    CallSummarised,
     CallTransferred,
     Direction,
     Disposition,
@@ -38,9 +37,9 @@ from shared.contracts.contacts import ContactResolved, ContactUnknown
 from shared.contracts.envelope import Event
 from shared.contracts.journal import CallJournaled, JournalFailed
 from shared.contracts.routing import CallRouted, DestinationKind
-from shared.site.models import CrmConnection, Site
 
 NOTHING = timedelta(0)
+_SUMMARY = {"summary", "transcription", "sentiment"}
 #: Places that are one agent's.
 _SOMEBODYS = frozenset({DestinationKind.EXTENSION, DestinationKind.VOICEMAIL})
 
@@ -88,7 +87,7 @@ class _State:
         self.legs: dict[str, dict[str, Any]] = {}
         self.transfers: list[TransferRecord] = []
         self.recordings: dict[str, None] = {}
-        self.entries: dict[str, EntryRecord] = {}
+        self.entries: dict[tuple[str, str | None], EntryRecord] = {}
         #: Legs that hold; while there is one the call is on hold, since then.
         self.holders: set[str] = set()
         self.held_since: datetime | None = None
@@ -210,26 +209,35 @@ class _State:
                 self._resolved(body)
             case ContactUnknown():
                 self.found.setdefault("contact_known", False)
+            case CallSummarised():
+                said = body.model_dump(include=_SUMMARY, exclude_none=True)
+                self.found.update(said)
             case CallJournaled():
-                before = self.entries.get(body.connection)
-                self.entries[body.connection] = EntryRecord(
-                    connection=body.connection,
-                    state=EntryState.SENT,
-                    entry_id=body.entry_id,
-                    updates=(before.updates if before else 0) + body.updated,
-                )
+                self._journaled(body)
             case JournalFailed():
                 self.entries.setdefault(
-                    body.connection,
+                    (body.connection, body.agent),
                     EntryRecord(
                         connection=body.connection,
-                        state=EntryState.FAILED,
+                        agent=body.agent,
+                        state=EntryState.DEAD,
                         attempts=body.attempts,
                         reason=body.reason,
                     ),
                 )
             case _:
                 pass
+
+    def _journaled(self, body: CallJournaled) -> None:
+        before = self.entries.get((body.connection, body.agent))
+        updates = (before.updates if before else 0) + body.updated
+        self.entries[body.connection, body.agent] = EntryRecord(
+            connection=body.connection,
+            agent=body.agent,
+            state=EntryState.UPDATED if updates else EntryState.SENT,
+            entry_id=body.entry_id,
+            updates=updates,
+        )
 
     def _resolved(self, body: ContactResolved) -> None:
         """What a person chose stays, whatever is found out after it."""
@@ -294,46 +302,3 @@ def agent_of(record: CallRecord) -> str | None:
         return rung[0].callee.extension
     place = record.route.destination if record.route else None
     return place.target if place is not None and place.kind in _SOMEBODYS else None
-
-
-def shown_in_entries(record: CallRecord) -> str:
-    """
-    Changes when something changes that an entry may say of the call, and only then; the rest of an
-    entry is the CRM's and the site's.
-    """
-    contact = record.contact
-    said = (
-        record.direction,
-        record.disposition,
-        record.started_at,
-        record.ended_at,
-        record.talk_time,
-        record.wait_time,
-        record.outside_number,
-        record.dialled,
-        record.queue,
-        record.pbx,
-        agent_of(record),
-        record.recordings[:1],
-        (contact.connection, contact.module, contact.contact_id) if contact else None,
-        record.chosen_by,
-    )
-    text = json.dumps(said, default=str)
-    return hashlib.blake2s(text.encode(), digest_size=8).hexdigest()
-
-
-def is_to_be_journaled(record: CallRecord, crm: CrmConnection) -> bool:
-    """Whether the connection's policy wants an entry for this finished call."""
-    policy = crm.journal
-    if not policy.enabled or record.direction not in policy.directions:
-        return False
-    if record.direction is Direction.OUTBOUND and not any(not leg.own_phone for leg in record.legs):
-        return False  # click-to-call whose agent did not pick up: nobody was called
-    return record.direction is Direction.INTERNAL or record.outside_number is not None
-
-
-def wanted_entries(record: CallRecord, site: Site) -> list[CrmConnection]:
-    """The CRM connections that get an entry; none before the call has ended."""
-    if record.ended_at is None or record.disposition is None or record.started_at is None:
-        return []
-    return [crm for crm in site.crm if is_to_be_journaled(record, crm)]

@@ -1,49 +1,74 @@
-"""One entry per call and CRM: how far it is, what was sent, whether it is to be changed."""
+"""An entry on its way into a CRM: how far it is, what was sent, whether it is to be changed."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
-from contextlib import suppress
-from datetime import datetime, timedelta
-from typing import Any
+import hashlib
+from datetime import datetime
+from typing import Any, Self
 
-from shared.clock import Clock
+from pydantic import model_validator
+
 from shared.contracts.calls import EntryRecord, EntryState
+from shared.contracts.journal import EntryInFull, EntryTry, EntryView, Exchange
+from shared.crm.exchanges import exchange_of
 from shared.crm.port import JournalEntry
-from shared.errors import Conflict, NotFound, Unavailable
-from shared.ids import Name
+from shared.errors import MeshError
+from shared.ids import Name, reference
 from shared.moments import Instant
-from shared.storage.port import Collection, CollectionSpec, Document, Find, Index, change, every
+from shared.site.journal import EntryPer
+from shared.storage.port import CollectionSpec, Document, Index
 
 #: Changes of one entry, and refusals of such: a PBX that tells a call's end again and again must not
 #: have it written for ever.
 MAX_UPDATES = 10
+#: Tries that did not end well, as they are kept for who looks.
+MAX_TRIES = 10
+#: States in which an entry is to be sent when its time comes.
+TO_BE_SENT = frozenset(
+    {EntryState.DUE, EntryState.FAILED, EntryState.MAYBE_SENT, EntryState.RECONNECT}
+)
 
 
 class EntryDocument(Document):
     """
-    ``key`` is ``call/connection``. ``due_at`` says when somebody must look at it next: to try,
-    to find out what became of a try whose replica died, to tell the mesh. None: all is done.
+    ``key`` is ``call/connection``, or ``call/connection/agent``: it stays, even where the entry
+    becomes another agent's. ``due_at`` says when somebody must look at it next: to try, to find out
+    what became of a try whose replica died, to tell the mesh. None: all is done.
     ``content`` is what was sent: a try that may have come through is looked for, and repeated, as
     it was, whatever is known of the call by then.
 
     One that was sent stays so whatever becomes of its changes: ``update_due`` says that the call is
     another by now, ``shown`` what of the call ``content`` was made of
-    (:func:`~services.journal.domain.shown_in_entries`; None of entries of older versions).
+    (:func:`~services.journal.shown.shown_in_entry`; None of entries of older versions).
     """
 
     call_id: str
     connection: Name
+    #: ``tenant/connection``: entries of one wait in one line.
+    lane: str = ""
+    agent: str | None = None
+    per: EntryPer = EntryPer.CALL
     wanted_at: Instant
     content: JournalEntry | None = None
     state: EntryState = EntryState.DUE
     due_at: Instant | None
     attempts: int = 0
+    #: Tries in a row that the CRM, or the way to it, let fail: the wait grows with them.
+    setbacks: int = 0
+    #: Since when it is tried, where that is not ``wanted_at``: it was replayed, or reconnected.
+    tried_since: Instant | None = None
+    #: A try may have come through.
     maybe_sent: bool = False
+    #: It went wrong together with others: not in one request with them again.
+    alone: bool = False
     entry_id: str | None = None
+    #: When the CRM took it; None also of entries of older versions.
+    sent_at: Instant | None = None
     found: bool = False
     contact_id: str | None = None
     reason: str | None = None
+    tries: tuple[EntryTry, ...] = ()
+    exchange: Exchange | None = None
     shown: str | None = None
     #: The mesh knows it as it is.
     told: bool = False
@@ -55,24 +80,81 @@ class EntryDocument(Document):
     #: Somebody deleted it in the CRM.
     gone: bool = False
 
+    @model_validator(mode="after")
+    def waits_in_a_line(self) -> Self:
+        self.lane = self.lane or lane_of(self.tenant, self.connection)
+        return self
+
+    @classmethod
+    def wanting(
+        cls,
+        tenant: str,
+        call_id: str,
+        connection: str,
+        *,
+        agent: str | None,
+        per: EntryPer,
+        now: datetime,
+        due_at: datetime,
+    ) -> Self:
+        whose = f"/{agent}" if per is EntryPer.AGENT and agent is not None else ""
+        return cls(
+            key=f"{call_id}/{connection}{whose}",
+            tenant=tenant,
+            call_id=call_id,
+            connection=connection,
+            agent=agent,
+            per=per,
+            wanted_at=now,
+            due_at=due_at,
+        )
+
+    @property
+    def made_for(self) -> str | None:
+        """The agent by whom it is named, whoever's it is now; None: nobody's, or the whole call's."""
+        return self.key.removeprefix(f"{self.call_id}/{self.connection}").removeprefix("/") or None
+
+    @property
+    def reference(self) -> str:
+        """By which the CRM's search finds it; the same whoever's it becomes."""
+        whose = self.key.removeprefix(f"{self.call_id}/{self.connection}")
+        if not whose:
+            return reference(self.call_id)
+        return hashlib.blake2s(f"{self.call_id}{whose}".encode(), digest_size=5).hexdigest()
+
+    @property
+    def is_to_be_sent(self) -> bool:
+        return self.state in TO_BE_SENT
+
     @property
     def may_change(self) -> bool:
         changed_often = self.updates + self.refusals >= MAX_UPDATES
-        return self.state is EntryState.SENT and not (self.gone or changed_often)
+        return self.state.is_there and not (self.gone or changed_often)
 
-    def wanting_update(self, now: datetime, after: timedelta) -> EntryDocument:
+    def wanting_update(self, now: datetime, due_at: datetime) -> Self:
         return self.model_copy(
             update={
                 "update_due": True,
                 "update_wanted_at": now,
                 "update_tries": 0,
-                "due_at": now + after,
+                "due_at": due_at,
             }
         )
+
+    def setback(self, error: MeshError, *, state: EntryState, at: datetime) -> dict[str, Any]:
+        """What changes in it after a try that did not end well."""
+        tried = EntryTry(at=at, state=state, reason=error.message)
+        return {
+            "state": state,
+            "reason": error.message,
+            "tries": (*self.tries, tried)[-MAX_TRIES:],
+            "exchange": exchange_of(error) or self.exchange,
+        }
 
     def record(self) -> EntryRecord:
         return EntryRecord(
             connection=self.connection,
+            agent=self.agent if self.per is EntryPer.AGENT else None,
             state=self.state,
             entry_id=self.entry_id,
             attempts=self.attempts,
@@ -80,104 +162,33 @@ class EntryDocument(Document):
             reason=self.reason,
         )
 
+    def view(self) -> EntryView:
+        return EntryView(
+            key=self.key,
+            maybe_sent=self.maybe_sent,
+            call_id=self.call_id,
+            wanted_at=self.wanted_at,
+            due_at=self.due_at,
+            sent_at=self.sent_at,
+            **self.record().model_dump(),
+        )
+
+    def in_full(self) -> EntryInFull:
+        return EntryInFull(**self.view().model_dump(), tries=self.tries, exchange=self.exchange)
+
+
+def lane_of(tenant: str, connection: str) -> str:
+    return f"{tenant}/{connection}"
+
 
 ENTRIES: CollectionSpec[EntryDocument] = CollectionSpec(
     name="journal.entries",
     model=EntryDocument,
-    indexes=(Index(fields=("due_at",)), Index(fields=("state", "wanted_at"))),
+    indexes=(
+        Index(fields=("due_at", "lane")),
+        Index(fields=("call_id",)),
+        Index(fields=("tenant", "state", "wanted_at")),
+        Index(fields=("tenant", "connection", "state", "wanted_at")),
+        Index(fields=("tenant", "wanted_at")),
+    ),
 )
-
-
-class EntryBook:
-    def __init__(self, entries: Collection[EntryDocument], clock: Clock) -> None:
-        self._entries = entries
-        self._clock = clock
-
-    async def want(self, tenant: str, call_id: str, connection: str, *, after: timedelta) -> bool:
-        """Whether it is new."""
-        now = self._clock.now()
-        try:
-            await self._entries.add(
-                EntryDocument(
-                    key=f"{call_id}/{connection}",
-                    tenant=tenant,
-                    call_id=call_id,
-                    connection=connection,
-                    wanted_at=now,
-                    due_at=now + after,
-                )
-            )
-        except Conflict:
-            return False
-        return True
-
-    async def call_changed(
-        self, call_id: str, connection: str, *, shown: str, after: timedelta
-    ) -> bool:
-        """
-        An entry that was sent says something else than *shown*: it is changed when *after* has
-        passed, for more may come. Whether that is new. One that is on its way is looked at when it
-        has been sent. Raises: Unavailable.
-        """
-        now = self._clock.now()
-        marked = False
-
-        def mark(entry: EntryDocument | None) -> EntryDocument | None:
-            nonlocal marked
-            marked = False
-            if entry is None or entry.update_due or entry.shown == shown or not entry.may_change:
-                return None
-            marked = True
-            return entry.wanting_update(now, after)
-
-        try:
-            await change(self._entries, f"{call_id}/{connection}", mark)
-        except Conflict as error:
-            # The writers were faster each time; the message's turn comes.
-            raise Unavailable(error.message) from error
-        return marked
-
-    async def due(self) -> AsyncIterator[EntryDocument]:
-        """What somebody must look at now, longest waiting first."""
-        now = self._clock.now() + timedelta(milliseconds=1)
-        async for entry in every(self._entries, Find(until={"due_at": now}, order_by="due_at")):
-            yield entry
-
-    async def next_due(self, *, after: datetime) -> datetime | None:
-        """When the next one is due that is not due yet; None: there is none."""
-        page = await self._entries.page(Find(since={"due_at": after}, order_by="due_at", limit=1))
-        return page.documents[0].due_at if page.documents else None
-
-    async def in_state(self, state: EntryState) -> AsyncIterator[EntryDocument]:
-        """Oldest first."""
-        find = Find(equals={"state": state.value}, order_by="wanted_at")
-        async for entry in every(self._entries, find):
-            yield entry
-
-    async def retry(self, failed: EntryDocument) -> None:
-        """Send it after all, with all the time of a new one. Raises: Conflict."""
-        now = self._clock.now()
-        await self.move(failed, state=EntryState.DUE, wanted_at=now, due_at=now)
-
-    async def of_call(self, call_id: str, connections: Iterable[str]) -> list[EntryDocument]:
-        found = []
-        for name in connections:
-            with suppress(NotFound):
-                found.append(await self._entries.get(f"{call_id}/{name}"))
-        return found
-
-    async def move(self, entry: EntryDocument, **changes: Any) -> EntryDocument:
-        """Raises: Conflict when another replica was faster."""
-        return await self._entries.replace(entry.model_copy(update=changes))
-
-    async def looked_at(
-        self, entry: EntryDocument, *, shown: str | None, after: timedelta
-    ) -> EntryDocument:
-        """
-        One whose news the mesh has: done, or wanting a change where its call shows something else
-        by now. Raises: Conflict.
-        """
-        told = entry.model_copy(update={"told": True, "due_at": None})
-        if shown is not None and shown != entry.shown and entry.may_change:
-            told = told.wanting_update(self._clock.now(), after)
-        return await self._entries.replace(told)

@@ -9,8 +9,10 @@ from typing import Any
 import structlog
 from pydantic import BaseModel, JsonValue
 
+from services.journal.book import EntryBook
 from services.journal.domain import Seen, fold
-from services.journal.entries import ENTRIES, EntryBook, EntryDocument
+from services.journal.entries import ENTRIES, EntryDocument
+from services.journal.rows import row_of
 from services.journal.turns import Turns
 from shared.clock import Clock
 from shared.contracts.calls import (
@@ -24,6 +26,7 @@ from shared.contracts.calls import (
     ListCalls,
 )
 from shared.contracts.envelope import REGISTRY, Event, Message
+from shared.contracts.history import CallRow
 from shared.errors import Conflict, Forbidden, NotFound, Unavailable
 from shared.moments import Instant
 from shared.storage.port import (
@@ -32,6 +35,7 @@ from shared.storage.port import (
     Document,
     Find,
     Index,
+    Page,
     change,
     every,
 )
@@ -59,11 +63,14 @@ class CallDocument(Document):
     """
     ``key`` is the call's id. The events are the truth, the record is what they add up to.
     ``silent_at`` says when the call will have been silent for too long; None once it has ended.
+    ``row`` is the record as it is searched. Documents of versions that had none are listed all the
+    same, and found by their fields once they change, or after ``callmesh calls refresh``.
     """
 
     started_at: Instant
     silent_at: Instant | None = None
     record: CallRecord
+    row: CallRow | None = None
     events: tuple[StoredEvent, ...] = ()
 
 
@@ -72,6 +79,7 @@ CALLS: CollectionSpec[CallDocument] = CollectionSpec(
     model=CallDocument,
     indexes=(
         Index(fields=("tenant", "started_at")),
+        Index(fields=("tenant", "row.number", "started_at")),
         Index(fields=("silent_at",)),
         Index(fields=("tenant", "record.pbx", "silent_at")),
     ),
@@ -117,6 +125,7 @@ class CallLog:
                 update={
                     "events": together,
                     "record": record,
+                    "row": row_of(record, started_at=started_at),
                     "started_at": started_at,
                     "silent_at": silent_at if record.ended_at is None else None,
                 }
@@ -161,6 +170,31 @@ class CallLog:
         )
         async for document in every(self._calls, goes_on):
             yield document
+
+    async def number_in(self, tenant: str, since: datetime, until: datetime) -> int:
+        """How many calls :meth:`began_in` gives."""
+        return await self._calls.count(
+            Find(
+                equals={"tenant": tenant},
+                since={"started_at": since},
+                until={"started_at": until},
+            )
+        )
+
+    async def began_in(
+        self, tenant: str, since: datetime, until: datetime, *, limit: int, cursor: str | None
+    ) -> Page[CallDocument]:
+        """The tenant's calls that started at or after *since* and before *until*, oldest first."""
+        return await self._calls.page(
+            Find(
+                equals={"tenant": tenant},
+                since={"started_at": since},
+                until={"started_at": until},
+                order_by="started_at",
+                limit=limit,
+                cursor=cursor,
+            )
+        )
 
     async def list(self, tenant: str, asked: ListCalls) -> CallPage:
         page = await self._calls.page(

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from services.journal.book import EntryBook
+from services.journal.entries import EntryDocument
 from services.journal.settings import JournalSettings
-from services.journal.store import CallLog, EntryBook
+from services.journal.store import CallLog
 from shared.bus.port import Publisher
 from shared.clock import Clock
 from shared.crm.connections import CrmConnections
 from shared.crm.finder import Finder
 from shared.crm.users import UserBook
-from shared.errors import TransientError
+from shared.errors import Conflict, TransientError
 from shared.observe.metrics import Metrics
+from shared.recordings.links import RecordingLinks
 from shared.site.book import SiteBook
 
 #: By how much a claim outlasts the longest try: time to write down what became of it.
@@ -32,6 +35,8 @@ class Tools:
     metrics: Metrics
     settings: JournalSettings
     users: UserBook
+    #: None: entries have what the PBX says, or the connection's own text.
+    recording_links: RecordingLinks | None = None
 
     @property
     def longest_try(self) -> timedelta:
@@ -42,6 +47,17 @@ class Tools:
     def lease(self) -> timedelta:
         """How long a claim holds: until after the longest try."""
         return self.longest_try + _SPARE
+
+    def left_of(self, claimed: EntryDocument) -> timedelta:
+        """
+        For the try: what came between it and the claim took of its time. Raises: Conflict when there
+        is none: another replica may have it for broken off by now.
+        """
+        ends_at = claimed.due_at or self.clock.now()
+        left = min(self.longest_try, ends_at - _SPARE - self.clock.now())
+        if left <= timedelta(0):
+            raise Conflict("the claim is over before the try began", key=claimed.key)
+        return left
 
     def wait_after(self, tries: int, error: TransientError) -> timedelta:
         """Doubles with the tries; never shorter than the CRM asks for."""

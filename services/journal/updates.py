@@ -15,18 +15,21 @@ from datetime import timedelta
 import structlog
 
 from services.journal.contents import Content, Contents
-from services.journal.domain import shown_in_entries
-from services.journal.store import EntryDocument
+from services.journal.entries import EntryDocument
+from services.journal.lanes import Lane
+from services.journal.shown import shown_in_entry
 from services.journal.tools import Tools
+from services.journal.wanting import is_settled
+from shared.contracts.calls import EntryState
 from shared.crm.port import JournalEntry, JournalsCalls
 from shared.errors import (
     Conflict,
     MeshError,
     NotFound,
+    OutOfTime,
     PermanentError,
     Rejected,
     TransientError,
-    Unavailable,
 )
 from shared.site.accounts import account_of
 
@@ -40,13 +43,13 @@ class Updates:
         self._tools = tools
         self._contents = contents
 
-    async def make(self, entry: EntryDocument) -> EntryDocument:
+    async def make(self, entry: EntryDocument, lane: Lane) -> EntryDocument:
         """
         The entry as it is afterwards: ``update_due`` where it is to be tried again. The mesh has
         been told what there was to tell before. Raises only for store and bus.
         """
         try:
-            site, crm = self._contents.where(entry)
+            site, crm = await self._contents.found(entry)
             connector = self._tools.connections.connector(account_of(site, crm))
             content = await self._contents.of(entry, site, crm)
         except Conflict:
@@ -54,6 +57,7 @@ class Updates:
         except PermanentError as error:
             return await self._refused(entry, error, shown=await self._shown_now(entry))
         except TransientError as error:
+            lane.went_wrong(error)
             return await self._put_off(entry, error, tries=entry.update_tries + 1)
         if content.said == entry.content:
             return await self._over(entry, shown=content.shown, reason=None)
@@ -65,7 +69,7 @@ class Updates:
             update_tries=entry.update_tries + 1,
             due_at=self._tools.clock.now() + self._tools.lease,
         )
-        return await self._try(claimed, connector, content)
+        return await self._try(claimed, connector, content, lane)
 
     async def look_again(self, entry: EntryDocument) -> EntryDocument:
         """
@@ -73,7 +77,7 @@ class Updates:
         Raises only for store and bus.
         """
         try:
-            _, crm = self._contents.where(entry)
+            _, crm = await self._contents.found(entry)
         except NotFound:
             # The connection is gone: nothing can be changed there.
             return await self._tools.entries.looked_at(entry, shown=None, after=timedelta(0))
@@ -81,15 +85,18 @@ class Updates:
         return await self._tools.entries.looked_at(entry, shown=shown, after=crm.journal.after)
 
     async def _shown_now(self, entry: EntryDocument) -> str | None:
-        """What the call shows in entries; as the entry has it where the call is gone."""
+        """What the call shows in entries; as the entry has it where nothing can be said of the call."""
         try:
             record = await self._tools.calls.get(entry.tenant, entry.call_id)
+            site, crm = self._contents.where(entry)
         except NotFound:
             return entry.shown
-        return shown_in_entries(record)
+        if not is_settled(record):
+            return entry.shown
+        return shown_in_entry(record, entry, crm.journal, site.region)
 
     async def _try(
-        self, entry: EntryDocument, connector: JournalsCalls, content: Content
+        self, entry: EntryDocument, connector: JournalsCalls, content: Content, lane: Lane
     ) -> EntryDocument:
         try:
             async with asyncio.timeout(self._tools.longest_try.total_seconds()):
@@ -100,11 +107,11 @@ class Updates:
             return await self._over(entry, shown=content.shown, gone=True, reason=error.message)
         except PermanentError as error:
             return await self._refused(entry, error, shown=content.shown)
-        except TransientError as error:
-            return await self._put_off(entry, error, tries=entry.update_tries)
-        except TimeoutError:
-            late = Unavailable("no answer in time")
-            return await self._put_off(entry, late, tries=entry.update_tries)
+        except (TransientError, TimeoutError) as error:
+            failure = error if isinstance(error, TransientError) else OutOfTime("no answer in time")
+            lane.went_wrong(failure)
+            return await self._put_off(entry, failure, tries=entry.update_tries)
+        lane.went_well()
         if sent is None:
             return await self._cannot(entry, content)
         self._tools.count("updated")
@@ -112,6 +119,7 @@ class Updates:
         return await self._over(
             entry,
             shown=content.shown,
+            state=EntryState.UPDATED,
             content=content.said,
             contact_id=sent.contact.contact_id if sent.contact else entry.contact_id,
             updates=entry.updates + 1,

@@ -1,40 +1,27 @@
 """
-Entries on their way into CRMs: one per call and CRM, whatever fails or dies in between.
+Entries on their way into CRMs: one per call and CRM, or per agent, whatever fails or dies in between.
 
-An entry is claimed by compare-and-set, with a lease that is longer than a try may take. A try that
-ended without an answer, or whose replica died, *may* have come through: before the next one the
-CRM is asked, when its search has had the time to see it. What becomes known of the call after that
-changes the entry that is there (:mod:`services.journal.updates`).
+What is due is read from the store into lanes, one per connection, so that no CRM waits for another;
+:mod:`services.journal.sending` has what is done with one. What becomes known of a call after its
+entry was sent changes that entry (:mod:`services.journal.updates`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
 
-from services.journal.contents import Content, Contents
-from services.journal.store import EntryDocument
+from services.journal.contents import Contents
+from services.journal.entries import EntryDocument
+from services.journal.lanes import Lane, Lanes
+from services.journal.sending import Sending
+from services.journal.telling import tell_dead, tell_sent
 from services.journal.tools import Tools
 from services.journal.updates import Updates
 from shared.contracts.calls import EntryState
-from shared.contracts.journal import CallJournaled, JournalFailed
-from shared.crm.port import JournalEntry, JournalsCalls
-from shared.errors import (
-    Conflict,
-    MeshError,
-    NeedsReconnect,
-    NotFound,
-    PermanentError,
-    Rejected,
-    Throttled,
-    TransientError,
-    Unavailable,
-)
-from shared.site.accounts import account_of
+from shared.errors import Conflict, MeshError, TransientError
 
 __all__ = ["EntryWriter", "Tools"]
 
@@ -43,29 +30,28 @@ log = structlog.get_logger(__name__)
 #: How often the store is looked at for what other replicas left.
 _LOOK = timedelta(seconds=1)
 _SHORTEST = timedelta(milliseconds=2)
-#: Due entries that one look goes through to find some whose connection has a place free.
-_LOOKED_THROUGH = 500
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """*found*: it was there already."""
-
-    entry_id: str
-    contact_id: str | None
-    found: bool = False
 
 
 class EntryWriter:
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
-        self._contents = Contents(tools)
-        self._updates = Updates(tools, self._contents)
+        contents = Contents(tools)
+        self._sending = Sending(tools, contents)
+        self._updates = Updates(tools, contents)
+        self._lanes = Lanes(
+            places=tools.settings.at_once,
+            first_hold=tools.settings.retry_first,
+            clock=tools.clock,
+        )
         self._wake = asyncio.Event()
-        #: By the entry's key: whose place it takes, and the task.
-        self._in_hand: dict[str, tuple[tuple[str, str], asyncio.Task[None]]] = {}
+        self._look_at = tools.clock.now()
+        #: The last look did not see all that is due.
+        self._more = False
+        self._in_hand: dict[str, asyncio.Task[None]] = {}
 
-    def wake(self) -> None:
+    def wake(self, due_at: datetime) -> None:
+        """There is an entry that is due then."""
+        self._look_at = min(self._look_at, due_at)
         self._wake.set()
 
     async def run(self) -> None:
@@ -73,49 +59,63 @@ class EntryWriter:
         try:
             while True:
                 self._wake.clear()
-                wait = _LOOK
                 try:
-                    looked_at = self._tools.clock.now()
-                    await self._take_due()
-                    wait = await self._until_next_due(looked_at)
+                    await self._look()
                 except TransientError as error:
                     log.warning("entries_not_read", error=error.message)
-                await self._rest(wait)
+                    self._look_at = self._tools.clock.now() + _LOOK
+                self._send_out()
+                await self._rest()
         finally:
             if self._in_hand:
                 await asyncio.wait(
-                    {task for _, task in self._in_hand.values()},
+                    set(self._in_hand.values()),
                     timeout=self._tools.settings.write_within.total_seconds(),
                 )
 
-    async def _take_due(self) -> None:
-        places = self._tools.settings.at_once
-        busy = Counter(connection for connection, _ in self._in_hand.values())
-        looked_through = 0
-        async for entry in self._tools.entries.due():
-            connection = (entry.tenant, entry.connection)
-            # A CRM that hangs holds up no other.
-            if entry.key not in self._in_hand and busy[connection] < places:
-                busy[connection] += 1
-                task = asyncio.create_task(self._look_at(entry), name=entry.key)
-                self._in_hand[entry.key] = connection, task
-                task.add_done_callback(self._done)
-            looked_through += 1
-            if looked_through == _LOOKED_THROUGH:
-                return
+    async def _look(self) -> None:
+        """Fill the lanes that have room, where it is time or there is more than they took."""
+        now = self._tools.clock.now()
+        # A clock may be put back: never wait for longer than from one look to the next.
+        is_time = not now < self._look_at <= now + _LOOK
+        if not is_time and not (self._more and any(lane.takes_more for lane in self._lanes)):
+            return
+        self._look_at = now + _LOOK
+        self._lanes.forget_idle()
+        page = await self._tools.entries.due(but_lanes=self._lanes.that_take_no_more)
+        fresh = [entry for entry in page.documents if entry.key not in self._in_hand]
+        for entry in fresh:
+            self._lanes.of(entry).waiting.append(entry)
+        self._more = page.next_cursor is not None
+        if self._more and not fresh:
+            # All of it is in hand and not claimed yet.
+            self._look_at = now + _SHORTEST
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        del self._in_hand[task.get_name()]
-        self._wake.set()
+    def _send_out(self) -> None:
+        for lane in self._lanes:
+            for _ in range(lane.places):
+                if not (entries := self._next(lane)):
+                    break
+                lane.in_hand += 1
+                task = asyncio.create_task(self._work(lane, entries), name=entries[0].key)
+                self._in_hand |= dict.fromkeys((entry.key for entry in entries), task)
 
-    async def _until_next_due(self, looked_at: datetime) -> timedelta:
-        """Not over the look: another replica may leave something."""
-        found = await self._tools.entries.next_due(after=looked_at)
-        if found is None:
-            return _LOOK
-        return min(_LOOK, max(found - self._tools.clock.now(), _SHORTEST))
+    def _next(self, lane: Lane) -> list[EntryDocument]:
+        """What goes in the lane's next request."""
+        found: list[EntryDocument] = []
+        most = 1
+        while lane.waiting and len(found) < most:
+            size = self._sending.batch(lane.waiting[0]) if lane.is_trusted else 1
+            if found and size == 1:
+                break
+            most = size
+            found.append(lane.waiting.popleft())
+        return found
 
-    async def _rest(self, wait: timedelta) -> None:
+    async def _rest(self) -> None:
+        opens = [lane.opens_at for lane in self._lanes if lane.opens_at is not None]
+        wait = min([self._look_at, *opens]) - self._tools.clock.now()
+        wait = min(max(wait, _SHORTEST), _LOOK)
         nap = asyncio.create_task(self._tools.clock.sleep(wait))
         news = asyncio.create_task(self._wake.wait())
         try:
@@ -124,181 +124,62 @@ class EntryWriter:
             nap.cancel()
             news.cancel()
 
-    async def _look_at(self, entry: EntryDocument) -> None:
+    # -- one request -----------------------------------------------------------------------------
+
+    async def _work(self, lane: Lane, entries: list[EntryDocument]) -> None:
+        about = {"call_id": entries[0].call_id} if len(entries) == 1 else {"entries": len(entries)}
         with structlog.contextvars.bound_contextvars(
             service="journal",
-            tenant=entry.tenant,
-            call_id=entry.call_id,
-            connection=entry.connection,
+            tenant=entries[0].tenant,
+            connection=entries[0].connection,
+            **about,
         ):
             try:
-                await self._go_on_with(entry)
+                await self._go_on_with(entries, lane)
             except Conflict:
                 pass  # another replica has it
             except MeshError as error:
                 # Store or bus are away; the entry is as it was and is looked at again.
                 log.warning("entry_put_off", error=error.message)
                 await self._tools.clock.sleep(_LOOK)
+            except Exception:
+                # One entry that no code of ours can make must not end the service, nor be tried
+                # each second: it waits as after any failure, and is dead after the same time.
+                log.exception("entry_fault")
+                await self._sending.faulty(entries)
+            finally:
+                lane.in_hand -= 1
+                for entry in entries:
+                    del self._in_hand[entry.key]
+                self._wake.set()
 
-    async def _go_on_with(self, entry: EntryDocument) -> None:
-        match entry.state:
-            case EntryState.SENT:
-                await self._go_on_with_sent(entry)
-            case EntryState.FAILED:
-                await self._tell_failed(entry)
-            case EntryState.SENDING:
-                # Its replica died, or lost the store, in the middle.
-                await self._put_off(entry, Unavailable("the try was broken off"), maybe_sent=True)
-            case EntryState.DUE:
-                tried = await self._try(entry)
-                if tried.state is not EntryState.DUE:
-                    await self._go_on_with(tried)
+    async def _go_on_with(self, entries: list[EntryDocument], lane: Lane) -> None:
+        if len(entries) > 1:
+            after = await self._sending.together(entries, lane)
+        else:
+            after = [await self._step(entries[0], lane)]
+        for entry in await asyncio.gather(*(self._told(entry, lane) for entry in after)):
+            if entry.due_at is not None:
+                self.wake(entry.due_at)
 
-    async def _go_on_with_sent(self, entry: EntryDocument) -> None:
+    async def _step(self, entry: EntryDocument, lane: Lane) -> EntryDocument:
+        if entry.state is EntryState.SENDING:
+            return await self._sending.broken_off(entry)
+        return await self._sending.one(entry, lane) if entry.is_to_be_sent else entry
+
+    async def _told(self, entry: EntryDocument, lane: Lane) -> EntryDocument:
         """
         Tell the mesh, change what is to be changed, then note that all is done: after a crash in
         between it is told, and changed, again.
         """
-        await self._tell_sent(entry)
+        if entry.state is EntryState.DEAD:
+            return await tell_dead(self._tools, entry)
+        if not entry.state.is_there:
+            return entry
+        await tell_sent(self._tools, entry)
         if entry.update_due:
-            entry = await self._updates.make(entry)
+            entry = await self._updates.make(entry, lane)
             if entry.update_due:
-                return
-            await self._tell_sent(entry)
-        await self._updates.look_again(entry)
-
-    async def _try(self, entry: EntryDocument) -> EntryDocument:
-        """The entry as it is afterwards. Raises only for store and bus."""
-        try:
-            site, crm = self._contents.where(entry)
-            connector = self._tools.connections.connector(account_of(site, crm))
-            if entry.maybe_sent and entry.content is not None:
-                content = Content(entry.content, entry.shown)
-            else:
-                content = await self._contents.of(entry, site, crm)
-        except Conflict:
-            raise
-        except PermanentError as error:
-            return await self._failed(entry, error)
-        except TransientError as error:
-            return await self._put_off(entry, error, maybe_sent=entry.maybe_sent)
-        claimed = await self._claim(entry, content)
-        try:
-            async with asyncio.timeout(self._tools.longest_try.total_seconds()):
-                sent = await self._send(claimed, connector, content.said)
-        except PermanentError as error:
-            return await self._failed(claimed, error)
-        except (Throttled, NeedsReconnect) as error:
-            # The CRM said no: nothing was written.
-            return await self._put_off(claimed, error, maybe_sent=entry.maybe_sent)
-        except (TransientError, TimeoutError) as error:
-            lost = error if isinstance(error, TransientError) else Unavailable("no answer in time")
-            return await self._put_off(claimed, lost, maybe_sent=True)
-        self._tools.count("found" if sent.found else "sent")
-        log.info("entry_sent", entry_id=sent.entry_id, found=sent.found, attempts=claimed.attempts)
-        return await self._tools.entries.move(
-            claimed,
-            state=EntryState.SENT,
-            entry_id=sent.entry_id,
-            found=sent.found,
-            contact_id=sent.contact_id,
-            reason=None,
-            due_at=self._tools.clock.now(),
-        )
-
-    async def _claim(self, entry: EntryDocument, content: Content) -> EntryDocument:
-        """Ours until after the longest try."""
-        return await self._tools.entries.move(
-            entry,
-            state=EntryState.SENDING,
-            attempts=entry.attempts + 1,
-            content=content.said,
-            shown=content.shown,
-            due_at=self._tools.clock.now() + self._tools.lease,
-        )
-
-    async def _send(
-        self, entry: EntryDocument, connector: JournalsCalls, content: JournalEntry
-    ) -> _Sent:
-        within = self._tools.settings.write_within
-        contact_id = content.contact.contact_id if content.contact else None
-        if entry.maybe_sent:
-            entry_id = await connector.find_entry(content, within=within)
-            if entry_id is not None:
-                return _Sent(entry_id, contact_id, found=True)
-        try:
-            return _Sent(await connector.write_entry(content, within=within), contact_id)
-        except Rejected as error:
-            if content.contact is None and content.owner_id is None:
-                raise
-            # A contact that was deleted, an agent who left: the call took place all the same.
-            log.warning("entry_sent_without_links", error=error.message)
-        bare = replace(content, contact=None, owner_id=None)
-        return _Sent(await connector.write_entry(bare, within=within), None)
-
-    async def _put_off(
-        self, entry: EntryDocument, error: TransientError, *, maybe_sent: bool
-    ) -> EntryDocument:
-        now = self._tools.clock.now()
-        if now - entry.wanted_at >= self._tools.settings.give_up_after:
-            return await self._failed(entry, error)
-        wait = self._tools.wait_after(entry.attempts, error)
-        if maybe_sent:
-            wait = max(wait, self._settle(entry))
-        self._tools.count("retried")
-        log.warning("entry_put_off", error=error.message, wait_s=wait.total_seconds())
-        return await self._tools.entries.move(
-            entry,
-            state=EntryState.DUE,
-            maybe_sent=maybe_sent,
-            reason=error.message,
-            due_at=now + wait,
-        )
-
-    async def _failed(self, entry: EntryDocument, error: MeshError) -> EntryDocument:
-        self._tools.count("failed")
-        log.error("entry_failed", error=error.message, attempts=entry.attempts)
-        return await self._tools.entries.move(
-            entry,
-            state=EntryState.FAILED,
-            reason=error.message,
-            due_at=self._tools.clock.now(),
-        )
-
-    async def _tell_sent(self, entry: EntryDocument) -> None:
-        """What the mesh does not know yet. The same told twice is one message."""
-        if entry.told or entry.entry_id is None:
-            return
-        updated = entry.updates > 0
-        await self._tools.publisher.publish(
-            CallJournaled(
-                call_id=entry.call_id,
-                connection=entry.connection,
-                entry_id=entry.entry_id,
-                contact_id=entry.contact_id,
-                found=entry.found and not updated,
-                updated=updated,
-            ),
-            tenant=entry.tenant,
-            key=f"{entry.key}/updated/{entry.updates}" if updated else f"{entry.key}/sent",
-        )
-
-    async def _tell_failed(self, entry: EntryDocument) -> None:
-        await self._tools.publisher.publish(
-            JournalFailed(
-                call_id=entry.call_id,
-                connection=entry.connection,
-                reason=entry.reason or "",
-                attempts=entry.attempts,
-            ),
-            tenant=entry.tenant,
-            key=f"{entry.key}/failed/{entry.attempts}",
-        )
-        await self._tools.entries.move(entry, due_at=None)
-
-    def _settle(self, entry: EntryDocument) -> timedelta:
-        try:
-            site, crm = self._contents.where(entry)
-        except NotFound:
-            return timedelta(0)
-        return self._tools.connections.connector(account_of(site, crm)).settle
+                return entry
+            await tell_sent(self._tools, entry)
+        return await self._updates.look_again(entry)

@@ -52,13 +52,6 @@ def test_a_key_that_cannot_be_made_says_why(folder: Path) -> None:
     assert "site:write is about the whole tenant" in refused(folder, *agent)
 
 
-def test_entries_that_failed_are_listed_and_tried_again(folder: Path) -> None:
-    assert callmesh(folder, "entries", "list").stdout == "no entries are failed\n"
-    assert callmesh(folder, "entries", "retry", "--all").stdout == "0 will be tried again\n"
-    assert "no failed entry of call c1" in refused(folder, "entries", "retry", "c1")
-    assert "--all" in refused(folder, "entries", "retry")
-
-
 def test_dead_letters_of_a_service_that_is_none(folder: Path) -> None:
     assert "there is no service nosuch" in refused(
         folder, "dead-letters", "list", "--service", "nosuch"

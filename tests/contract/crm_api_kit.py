@@ -15,18 +15,20 @@ from pydantic import SecretStr
 from yarl import URL
 
 from services.gateway import handlers as gateway
+from services.gateway.accesses import ACCESSES, AccessLog
 from services.gateway.http import HttpDeps, routes
+from services.gateway.playing import Player
 from services.gateway.store import AUDIT, AuditLog
 from services.gateway.streams import Screens
 from services.journal import handlers as journal
-from services.journal.store import CALLS, ENTRIES, CallLog, EntryBook
+from services.journal.store import CALLS, CallLog
 from services.lookup import handlers as lookup
 from services.lookup.making import ContactMaker
 from services.lookup.store import CALLERS, MAKINGS, CallerBook, MakingBook
 from shared.bus.embedded import EmbeddedBus
 from shared.bus.port import Subscription
 from shared.bus.publisher import ServicePublisher
-from shared.clock import SystemClock
+from shared.clock import Clock, SystemClock
 from shared.contracts.envelope import Message
 from shared.crm.connections import CrmConnections
 from shared.crm.finder import Finder
@@ -38,6 +40,8 @@ from shared.http.server import HttpServer, Mounted
 from shared.net.client import HttpClient
 from shared.net.guard import AddressGuard, networks
 from shared.observe.metrics import Metrics
+from shared.recordings.links import PURPOSE, RecordingLinks
+from shared.recordings.shelf import Bounds, Shelf
 from shared.runtime.outbox import SpoolingPublisher
 from shared.secrets import SecretBox, new_key
 from shared.site.adapters import Adapters
@@ -90,22 +94,23 @@ class Broker(EmbeddedBus):
 class CrmApi:
     """Made by :func:`opened`; ``session`` has a key with every scope."""
 
-    clock = SystemClock()
     public_url: str | None = None
 
-    def __init__(self, db: SqliteFile, templates: Path) -> None:
+    def __init__(self, db: SqliteFile, templates: Path, clock: Clock) -> None:
+        self.clock = clock
         self.templates = templates
         self.store = SqliteStore(db, self.clock)
         self.box = SecretBox([new_key()])
         self.site = SiteBook(self.store.collection(SITES), self.clock, poll=SECOND)
         self.rules = RuleDesk.at(self.store, secrets=self.box, clock=self.clock)
-        self.bus = Broker(db, clock=self.clock, metrics=Metrics())
+        self.bus = Broker(db, clock=SystemClock(), metrics=Metrics())
         self.http = HttpClient(AddressGuard(networks("127.0.0.0/8", setting="X")))
         self.keys = KeyBook(self.store.collection(API_KEYS), self.clock)
         self.audit = self.store.collection(AUDIT)
         self.metrics = Metrics()
         self.screens = Screens(Metrics())
         self.session: aiohttp.ClientSession
+        self.access_log: AccessLog
         self.key = ""
         self.origin = ""
 
@@ -174,8 +179,19 @@ class CrmApi:
         page = await self.audit.page(Find(order_by="at"))
         return [(entry.key_name, entry.action, entry.subject) for entry in page.documents]
 
+    def shelf(self) -> Shelf:
+        bounds = Bounds(most_bytes=4_000_000, largest=2_000_000, keep=timedelta(days=7))
+        return Shelf(self.templates / "recordings", self.clock, bounds)
+
+    def links(self) -> RecordingLinks:
+        return RecordingLinks(self.box.signing_keys(PURPOSE), public_url=self.public_url)
+
     def gateway_deps(self) -> HttpDeps:
         publisher = self.publisher("gateway")
+        adapters = self.adapters()
+        self.access_log = AccessLog(
+            self.store.collection(ACCESSES), self.clock, keep=timedelta(days=1)
+        )
         return HttpDeps(
             spool=SpoolingPublisher(
                 publisher,
@@ -193,7 +209,17 @@ class CrmApi:
             rules=self.rules,
             secrets=self.box,
             connections=self.connections(),
-            adapters=self.adapters(),
+            adapters=adapters,
+            links=self.links(),
+            player=Player(
+                adapters=adapters,
+                shelf=self.shelf(),
+                accesses=self.access_log,
+                clock=self.clock,
+                metrics=self.metrics,
+                within=5 * SECOND,
+            ),
+            accesses=self.access_log,
             clock=self.clock,
             metrics=self.metrics,
             ask_within=5 * SECOND,
@@ -225,14 +251,18 @@ class CrmApi:
 
 @asynccontextmanager
 async def opened(
-    templates: Path, *, public_url: str | None = None, also: Sequence[Subscription] = ()
+    templates: Path,
+    *,
+    public_url: str | None = None,
+    also: Sequence[Subscription] = (),
+    clock: Clock | None = None,
 ) -> AsyncIterator[CrmApi]:
-    """*also* hear what goes over the bus."""
+    """*also* hear what goes over the bus, which has the system's clock always."""
     async with AsyncExitStack() as stack:
         db = SqliteFile(None)
         await db.open()
         stack.push_async_callback(db.close)
-        api = CrmApi(db, templates)
+        api = CrmApi(db, templates, clock or SystemClock())
         api.public_url = public_url
         await stack.enter_async_context(api.http)
         connections = api.connections()
@@ -240,17 +270,17 @@ async def opened(
         finder = Finder(connections, api.store, clock=api.clock, metrics=Metrics())
         stack.push_async_callback(finder.close)
         calls = CallLog(api.store.collection(CALLS), api.clock, silent_after=SECOND)
-        entries = EntryBook(api.store.collection(ENTRIES), api.clock)
         for subscription in (
             *lookup.router.bind(api.lookup_deps(connections, finder)),
             *journal.router.bind(
-                journal.Deps(
+                journal.Deps.over(
+                    api.store,
                     calls=calls,
-                    entries=entries,
-                    finder=finder,
                     site=api.site,
+                    connections=connections,
+                    finder=finder,
                     publisher=api.publisher("journal"),
-                    wake=lambda: None,
+                    clock=api.clock,
                 )
             ),
             *gateway.router.bind(gateway.Deps(api.screens, api.site, api.clock)),

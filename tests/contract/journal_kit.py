@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from services.journal.handlers import Deps, take_event
+import pymongo
+from pydantic import SecretStr
+
+from services.journal.handlers import Deps, fetch_call, take_event
 from services.journal.settings import JournalSettings
 from services.journal.store import CALLS, ENTRIES, CallLog, EntryBook, EntryDocument
 from services.journal.writer import EntryWriter, Tools
@@ -17,7 +20,7 @@ from shared.bus.embedded import EmbeddedBus
 from shared.bus.port import Consumer, Subscription
 from shared.bus.publisher import ServicePublisher
 from shared.clock import ManualClock, SystemClock
-from shared.contracts.calls import CallEnded, EntryState
+from shared.contracts.calls import CallEnded, CallRecord, EntryState, FetchCall
 from shared.contracts.envelope import Event, Message, wrap
 from shared.contracts.journal import CallJournaled
 from shared.crm.connections import CrmConnections
@@ -25,6 +28,7 @@ from shared.crm.finder import Finder
 from shared.crm.registry import Templates
 from shared.crm.users import USERS as USER_LISTS
 from shared.crm.users import UserBook
+from shared.ids import new_id
 from shared.net.client import HttpClient
 from shared.net.guard import AddressGuard, networks
 from shared.observe.metrics import Metrics
@@ -38,6 +42,7 @@ from shared.site.file import read_site_file
 from shared.site.parts import Sealing
 from shared.site.ruleedit import RuleDesk
 from shared.sqlite import SqliteFile
+from shared.storage.mongo import MongoStore
 from shared.storage.port import DocumentStore
 from shared.storage.sqlite import SqliteStore
 from shared.testing.builders import HERE, NOON, a_call
@@ -77,14 +82,16 @@ class Journal:
         self.metrics = Metrics()
         self.url = ""
         connections = self.connections()
-        self._deps = Deps(
+        self._deps = Deps.over(
+            self.store,
             calls=self.calls,
-            entries=self.entries,
-            finder=Finder(connections, self.store, clock=clock, metrics=Metrics()),
             site=self.site,
+            connections=connections,
+            finder=Finder(connections, self.store, clock=clock, metrics=Metrics()),
             publisher=self.publisher(),
-            wake=lambda: None,
+            clock=clock,
         )
+        self.operating, self.reconciling = self._deps.operating, self._deps.reconciling
 
     def publisher(self) -> ServicePublisher:
         return ServicePublisher(self.bus, service="journal", clock=self.clock)
@@ -123,22 +130,33 @@ class Journal:
         await carry_out(await plan([site], desk, by="test", prune=True), desk)
         await self.site.refresh()
 
+    async def change_site(self, **changes: Any) -> None:
+        """After :meth:`apply`."""
+        kept = self.store.collection(SITES)
+        stored = await kept.get(TENANT)
+        site = stored.site.model_copy(update=changes)
+        now = self.clock.now()
+        await kept.replace(stored.model_copy(update={"site": site, "changed_at": now}))
+        await self.site.refresh()
+
     def writer(self) -> EntryWriter:
         """Another replica."""
+        return EntryWriter(self.tools())
+
+    def tools(self) -> Tools:
+        """A replica's own."""
         connections = self.connections()
-        return EntryWriter(
-            Tools(
-                calls=self.calls,
-                entries=self.entries,
-                site=self.site,
-                connections=connections,
-                finder=Finder(connections, self.store, clock=self.clock, metrics=Metrics()),
-                publisher=self.publisher(),
-                clock=self.clock,
-                metrics=self.metrics,
-                settings=JournalSettings(),
-                users=UserBook(self.store.collection(USER_LISTS), self.clock),
-            )
+        return Tools(
+            calls=self.calls,
+            entries=self.entries,
+            site=self.site,
+            connections=connections,
+            finder=Finder(connections, self.store, clock=self.clock, metrics=Metrics()),
+            publisher=self.publisher(),
+            clock=self.clock,
+            metrics=self.metrics,
+            settings=JournalSettings(),
+            users=UserBook(self.store.collection(USER_LISTS), self.clock),
         )
 
     async def hear(self, *events: Event, after: float = 0) -> None:
@@ -151,6 +169,12 @@ class Journal:
     async def hear_message(self, message: Message[Any]) -> None:
         await take_event(self._deps, message)
 
+    async def ask(self, call: str = "c1") -> CallRecord:
+        """The call as the journal shows it."""
+        now = self.clock.now()
+        asked = wrap(FetchCall(call_id=call), source="test", occurred_at=now, tenant=TENANT)
+        return await fetch_call(self._deps, asked)
+
     async def _take_told(self, message: Message[Any]) -> None:
         # At least once: the same word may come again, by the same id.
         if message.id not in {known.id for known in self.told}:
@@ -162,7 +186,8 @@ class Journal:
         return await self.entry(call, connection)
 
     async def entry(self, call: str = "c1", connection: str = CRM) -> EntryDocument:
-        (found,) = await self.entries.of_call(call, [connection])
+        known = await self.entries.of_call(call)
+        (found,) = [entry for entry in known if entry.connection == connection]
         return found
 
     @asynccontextmanager
@@ -206,6 +231,23 @@ class Journal:
             return self.clock.now() >= ends_at
 
         await self.until_true(is_over, step=step)
+
+
+@asynccontextmanager
+async def a_journal_on(kind: str, mongo_url: Callable[[], str]) -> AsyncIterator[Journal]:
+    """*kind* is sqlite or mongo."""
+    if kind == "sqlite":
+        async with a_journal() as found:
+            yield found
+        return
+    clock, url, database = ManualClock(), mongo_url(), f"test-{new_id().hex[:10]}"
+    store = MongoStore(SecretStr(url), database=database, clock=clock)
+    with ExitStack() as stack:
+        client = stack.enter_context(pymongo.MongoClient[dict[str, object]](url))
+        stack.callback(client.drop_database, database)
+        async with a_journal(store=store, clock=clock) as found:
+            yield found
+        await store.close()
 
 
 @asynccontextmanager

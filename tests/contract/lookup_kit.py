@@ -116,6 +116,14 @@ class PaperCrm:
     def settle(self) -> timedelta:
         return timedelta(0)
 
+    @property
+    def batch(self) -> int:
+        return 1
+
+    @property
+    def knows_repeats(self) -> bool:
+        return False
+
     async def write_entry(self, entry: JournalEntry, *, within: timedelta) -> str:
         self.entries.append(entry)
         return f"e{len(self.entries)}"

@@ -28,7 +28,7 @@ from shared.sandbox.crm import CLIENT_ID, CLIENT_SECRET, REFRESH_TOKEN, SandboxC
 from shared.secrets import SecretBox, new_key
 from shared.sqlite import SqliteFile
 from shared.storage.mongo import MongoStore
-from shared.storage.port import Collection, DocumentStore, Find, Page
+from shared.storage.port import Collection, Condition, DocumentStore, Find, Page
 from shared.storage.sqlite import SqliteStore
 from shared.testing.patience import Patient
 
@@ -82,9 +82,9 @@ class Sessions(Collection[SessionDocument]):
         self._check()
         return await self._real.page(query)
 
-    async def count(self, **equals: Any) -> int:
+    async def count(self, what: Find | Condition | None = None, /, **equals: Any) -> int:
         self._check()
-        return await self._real.count(**equals)
+        return await self._real.count(what, **equals)
 
 
 class World:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from services.journal.handlers import Deps, end_calls_gone
-from services.journal.store import CALLS, ENTRIES, CallLog, EntryBook
+from services.journal.store import CALLS, CallLog
 from shared.bus.embedded import EmbeddedBus
 from shared.bus.port import Consumer, Subscription
 from shared.bus.publisher import ServicePublisher
@@ -66,13 +66,14 @@ class Journal:
             metrics=metrics,
             templates=Templates(None),
         )
-        self.deps = Deps(
+        self.deps = Deps.over(
+            store,
             calls=self.calls,
-            entries=EntryBook(store.collection(ENTRIES), clock),
-            finder=Finder(connections, store, clock=clock, metrics=metrics),
             site=SiteBook(store.collection(SITES), clock, poll=seconds(1)),
+            connections=connections,
+            finder=Finder(connections, store, clock=clock, metrics=metrics),
             publisher=self.publishing,
-            wake=lambda: None,
+            clock=clock,
         )
 
     async def hear(

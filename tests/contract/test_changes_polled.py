@@ -58,7 +58,7 @@ class Polling:
     def __init__(self, db: SqliteFile, clock: ManualClock, folder: Path, crm: Crm) -> None:
         self.clock = clock
         self.crm = crm
-        self.api = CrmApi(db, folder)
+        self.api = CrmApi(db, folder, clock)
         self.polls = self.api.store.collection(POLLS)
         self.bus = Broker(db, clock=SystemClock(), metrics=Metrics())
         self.told: list[ContactChanged] = []
@@ -104,10 +104,7 @@ class Polling:
 
 
 @pytest.fixture
-async def polling(
-    clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Polling]:
-    monkeypatch.setattr(CrmApi, "clock", clock)
+async def polling(clock: ManualClock, tmp_path: Path) -> AsyncIterator[Polling]:
     crm = Crm()
     db = SqliteFile(None)
     await db.open()

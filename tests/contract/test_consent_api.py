@@ -176,4 +176,4 @@ async def test_a_template_without_consent_says_so(zoho: Zoho) -> None:
 
 async def test_without_a_public_address_nobody_can_come_back(tmp_path: Path) -> None:
     async with a_zoho(tmp_path, public_url=None) as zoho:
-        assert "CALLMESH_GATEWAY_PUBLIC_URL" in await refusal(zoho)
+        assert "CALLMESH_PUBLIC_URL" in await refusal(zoho)

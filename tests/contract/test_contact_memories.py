@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from services.journal import handlers as journal
-from services.journal.store import CALLS, ENTRIES, CallLog, EntryBook
+from services.journal.store import CALLS, CallLog
 from services.routing import handlers as routing
 from services.routing.store import DECISIONS, DecisionLog
 from shared.bus.embedded import EmbeddedBus
@@ -51,15 +51,15 @@ def subscriptions(
     site = SiteBook(store.collection(SITES), clock, poll=SOON)
     if service == "journal":
         calls = CallLog(store.collection(CALLS), clock, silent_after=DAY)
-        entries = EntryBook(store.collection(ENTRIES), clock)
         return journal.router.bind(
-            journal.Deps(
+            journal.Deps.over(
+                store,
                 calls=calls,
-                entries=entries,
-                finder=finder,
                 site=site,
+                connections=desk.connections(),
+                finder=finder,
                 publisher=publisher,
-                wake=lambda: None,
+                clock=clock,
             )
         )
     decisions = DecisionLog(store.collection(DECISIONS), clock, keep=DAY)

@@ -118,7 +118,7 @@ async def test_a_recording_that_comes_late_is_in_the_same_entry(
         entry = await journal.until_done()
     (call,) = crm.records("Calls")
     assert call["Description"].endswith("recording https://pbx.example/1.wav")
-    assert (entry.state, entry.updates, entry.reason) == (EntryState.SENT, 1, None)
+    assert (entry.state, entry.updates, entry.reason) == (EntryState.UPDATED, 1, None)
     assert entry.entry_id == first.entry_id == call["id"]
     assert entry.record().updates == 1
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+from services.gateway.accesses import ACCESSES, AccessLog
 from services.gateway.http import HttpDeps, routes
+from services.gateway.playing import Player
 from services.gateway.store import AUDIT, AuditLog
 from services.gateway.streams import Screens
 from services.lookup.handlers import router
@@ -23,6 +26,8 @@ from shared.http.server import HttpServer, Mounted
 from shared.net.client import HttpClient
 from shared.net.guard import AddressGuard
 from shared.observe.metrics import Metrics
+from shared.recordings.links import PURPOSE, RecordingLinks
+from shared.recordings.shelf import Bounds, Shelf
 from shared.runtime.outbox import SpoolingPublisher
 from shared.secrets import SecretBox, new_key
 from shared.site.adapters import Adapters
@@ -82,6 +87,11 @@ async def api() -> AsyncIterator[Api]:
         stack.push_async_callback(bus.stop, drain=SECOND)
         publisher = ServicePublisher(bus, service="gateway", clock=clock)
         box = SecretBox([new_key()])
+        adapters = Adapters(
+            secrets=box, http=HttpClient(AddressGuard()), clock=clock, metrics=Metrics()
+        )
+        accesses = AccessLog(desk.store.collection(ACCESSES), clock, keep=timedelta(days=1))
+        shelf = Shelf(Path("not-used"), clock, Bounds(0, 0, SECOND))
         deps = HttpDeps(
             spool=SpoolingPublisher(
                 publisher, bus, desk.store, service="gateway", clock=clock, metrics=Metrics()
@@ -94,9 +104,17 @@ async def api() -> AsyncIterator[Api]:
             rules=RuleDesk.at(desk.store, secrets=box, clock=clock),
             secrets=box,
             connections=desk.connections(),
-            adapters=Adapters(
-                secrets=box, http=HttpClient(AddressGuard()), clock=clock, metrics=Metrics()
+            adapters=adapters,
+            links=RecordingLinks(box.signing_keys(PURPOSE), public_url=None),
+            player=Player(
+                adapters=adapters,
+                shelf=shelf,
+                accesses=accesses,
+                clock=clock,
+                metrics=Metrics(),
+                within=SOON,
             ),
+            accesses=accesses,
             clock=clock,
             metrics=Metrics(),
             ask_within=SOON,

@@ -87,7 +87,10 @@ class Journal:
         for after, event in enumerate(events):
             at = NOON + after * SECOND
             await self.calls.take(wrap(event, source="x", occurred_at=at, tenant="acme"), "c1")
-        await self.entries.want("acme", "c1", "zoho", after=timedelta(0))
+        site = self.site.current["acme"]
+        record = await self.calls.get("acme", "c1")
+        await self.entries.keep_in_step(record, site, site.crm[0], ())
+        await self.clock.advance(site.crm[0].journal.after)
         task = asyncio.create_task(self.writer.run())
         try:
             await eventually(lambda: bool(self.desk.crm.entries))

@@ -35,7 +35,7 @@ async def with_entry(mesh: WholeMesh, *, updates: int) -> CallRecord:
         record = await mesh.api.call(IDENTITY)
         found[:] = [record] if record is not None else []
         return bool(record) and [(e.state, e.updates) for e in found[0].entries] == [
-            (EntryState.SENT, updates)
+            (EntryState.UPDATED if updates else EntryState.SENT, updates)
         ]
 
     await eventually(is_there, within=30)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.journal.domain import Seen, agent_of, fold, is_to_be_journaled, wanted_entries
+from services.journal.domain import Seen, agent_of, fold
 from shared.contracts.calls import (
     CallAnswered,
     CallEnded,
@@ -21,6 +21,7 @@ from shared.contracts.calls import (
     CallRecord,
     CallResumed,
     CallRinging,
+    CallSummarised,
     CallTransferred,
     Direction,
     Disposition,
@@ -40,7 +41,6 @@ from shared.contracts.routing import CallRouted, Destination, RouteDecision, Rou
 from shared.pbx.asterisk.ami_wire import AmiParser
 from shared.pbx.asterisk.tracker import CallTracker
 from shared.pbx.generic.parse import sighting
-from shared.site.models import CrmConnection, JournalPolicy, Site
 from shared.testing.builders import NOON, a_call, a_contact
 
 RECORDINGS = Path(__file__).parents[3] / "data" / "pbx"
@@ -531,7 +531,33 @@ def test_each_crm_has_its_entry() -> None:
     )
 
     states = {entry.connection: entry.state for entry in record.entries}
-    assert states == {"zoho": EntryState.SENT, "other": EntryState.FAILED}
+    assert states == {"zoho": EntryState.SENT, "other": EntryState.DEAD}
+
+
+def test_each_agent_has_an_entry_of_his_own() -> None:
+    record = record_of(
+        (0, CallJournaled(call_id="c1", connection="zoho", agent="101", entry_id="77")),
+        (0, CallJournaled(call_id="c1", connection="zoho", agent="102", entry_id="78")),
+        (
+            1,
+            CallJournaled(
+                call_id="c1", connection="zoho", agent="101", entry_id="77", updated=True
+            ),
+        ),
+    )
+
+    said = {entry.agent: (entry.entry_id, entry.state, entry.updates) for entry in record.entries}
+    assert said == {"101": ("77", EntryState.UPDATED, 1), "102": ("78", EntryState.SENT, 0)}
+
+
+def test_what_was_said_in_it_is_the_last_word_on_each_part() -> None:
+    record = record_of(
+        (70, CallSummarised(**BASE, summary="wants a quote", sentiment="0.2")),
+        (90, CallSummarised(**BASE, summary="wants two quotes", transcription="Hello?")),
+    )
+
+    assert (record.summary, record.transcription) == ("wants two quotes", "Hello?")
+    assert record.sentiment == "0.2"
 
 
 # -- order and repeats mean nothing ----------------------------------------------------------
@@ -615,7 +641,7 @@ def test_any_events_add_up_to_the_same_in_any_order(
     assert min(record.wait_time, record.hold_time, record.talk_time) >= timedelta(0)
 
 
-# -- whose call, and is it written down ------------------------------------------------------
+# -- whose call -----------------------------------------------------------------------------
 
 
 def test_a_missed_call_is_of_the_phone_that_rang_first() -> None:
@@ -654,77 +680,6 @@ def test_where_no_phone_rang_it_is_whose_phone_or_voicemail_it_was_sent_to(
     )
     routed = CallRouted(**BASE, did="442079460000", decision=decision)
     assert agent_of(record_of((0, a_call()), (1, routed), (9, ended()))) == expected
-
-
-def a_connection(name: str = "zoho", **policy: Any) -> CrmConnection:
-    return CrmConnection(name=name, template="zoho", journal=JournalPolicy(**policy))
-
-
-def finished(**changes: Any) -> CallRecord:
-    return record_of((0, a_call(**changes)), (1, ringing()), (9, ended()))
-
-
-@pytest.mark.parametrize(
-    ("changes", "policy", "expected"),
-    [
-        ({}, {}, True),
-        ({}, {"enabled": False}, False),
-        ({}, {"directions": (Direction.OUTBOUND,)}, False),
-        ({"direction": Direction.OUTBOUND}, {}, True),
-        ({"direction": Direction.OUTBOUND, "dialled": None}, {}, False),
-        ({"direction": Direction.INTERNAL}, {}, False),
-        ({"direction": Direction.INTERNAL}, {"directions": tuple(Direction)}, True),
-        ({"caller": Party()}, {}, False),
-    ],
-    ids=str,
-)
-def test_the_policy_says_which_calls_become_entries(
-    changes: dict[str, Any], policy: dict[str, Any], *, expected: bool
-) -> None:
-    assert is_to_be_journaled(finished(**changes), a_connection(**policy)) is expected
-
-
-def test_click_to_call_that_reached_no_line_is_not_written_down() -> None:
-    record = click_to_call(
-        (15, leg_ended(LegOutcome.NO_ANSWER, "own", "101", own_phone=True)), (15, ended())
-    )
-
-    assert not is_to_be_journaled(record, a_connection())
-
-
-def test_click_to_call_to_a_busy_customer_is_written_down() -> None:
-    record = click_to_call(
-        (3, answered("own", "101", own_phone=True)),
-        (4, leg_ended(LegOutcome.BUSY, "l2", callee=OUTSIDE)),
-        (4, ended(disposition=Disposition.BUSY)),
-    )
-
-    assert is_to_be_journaled(record, a_connection())
-
-
-def test_every_connection_whose_policy_wants_it_gets_an_entry() -> None:
-    site = Site(
-        tenant="acme",
-        crm=(a_connection("first"), a_connection("off", enabled=False), a_connection("last")),
-    )
-
-    assert [crm.name for crm in wanted_entries(finished(), site)] == ["first", "last"]
-
-
-@pytest.mark.parametrize(
-    "events",
-    [
-        [(0, a_call()), (1, ringing()), (5, answered())],
-        [(1, ringing()), (9, ended())],
-    ],
-    ids=["not ended", "beginning not known yet"],
-)
-def test_nothing_is_written_before_beginning_and_end_are_known(
-    events: list[tuple[float, Event]],
-) -> None:
-    site = Site(tenant="acme", crm=(a_connection(),))
-
-    assert wanted_entries(record_of(*events), site) == []
 
 
 # -- who of several is it? --------------------------------------------------------------------
