@@ -24,11 +24,11 @@ T = TypeVar("T")
 
 # No emoji: `extension:100:` is none.
 out = Console(highlight=False, soft_wrap=True, emoji=False)
-_err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def say_fault(message: str) -> None:
-    _err.print(message, style="red", markup=False)
+    err.print(message, style="red", markup=False)
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:

@@ -13,7 +13,7 @@ from typer.main import get_group
 from services.catalog import CATALOG, operations, settings_classes
 from services.cli.catalogue import templates_page
 from services.cli.console import out
-from services.cli.pages import commands_page, hooks_page, metrics_page
+from services.cli.pages import commands_page, hooks_page, metrics_page, variables_page
 from shared.contracts.asyncapi import build as build_asyncapi
 from shared.crm.form.manifest import Manifest
 from shared.crm.registry import shipped, shipped_names
@@ -62,6 +62,7 @@ def generated() -> dict[Path, str]:
         REFERENCE / "settings.md": settings_page(settings_classes()),
         REFERENCE / "metrics.md": metrics_page(),
         REFERENCE / "hooks.md": hooks_page(),
+        REFERENCE / "entry-variables.md": variables_page(),
         REFERENCE / "templates.md": templates_page(shipped(name) for name in shipped_names()),
         REFERENCE / "cli.md": commands_page(get_group(app)),
         Path(".env.example"): env_example(settings_classes()),

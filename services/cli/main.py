@@ -7,11 +7,12 @@ import sys
 import typer
 
 from services.cli import (
+    calls,
     contracts,
     crm,
     demo,
     doctor,
-    entries,
+    journal,
     letters,
     pbx,
     replay,
@@ -39,7 +40,8 @@ for part in (
     pbx,
     crm,
     rules,
-    entries,
+    calls,
+    journal,
     letters,
     replay,
     route,

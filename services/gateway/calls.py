@@ -2,33 +2,110 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
 
 from services.gateway.deps import HttpDeps
-from shared.contracts.calls import CallPage, CallRecord, FetchCall, ListCalls
+from services.gateway.history import readable
+from shared.contracts.calls import CallPage, CallRecord, Direction, Disposition, FetchCall
+from shared.contracts.columns import Operator
 from shared.contracts.contacts import ContactCard, ContactResolved
-from shared.errors import Forbidden, NotFound
+from shared.contracts.history import (
+    MAX_IDS,
+    MAX_ROWS,
+    CallFilter,
+    Cursor,
+    FindCalls,
+    WhichCalls,
+)
+from shared.errors import ContractError, Forbidden, NotFound
+from shared.faults import faults_in
 from shared.http.auth import Caller, Scope
 from shared.http.routes import FromBody, FromKey, FromPath, FromQuery, Routes
-from shared.ids import Name
-from shared.moments import Instant
+from shared.ids import Extension, Name
+from shared.moments import Instant, to_text
 
 routes: Routes[HttpDeps] = Routes(tag="mesh")
+
+
+Value = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
 class ReadCalls(BaseModel):
     caller: FromKey[Caller]
     since: FromQuery[Instant | None] = Field(default=None, description="Started at or after.")
     until: FromQuery[Instant | None] = Field(default=None, description="Started before.")
-    limit: FromQuery[int] = Field(default=50, ge=1, le=500)
-    cursor: FromQuery[str | None] = Field(default=None, description="`next_cursor` of a page.")
+    direction: FromQuery[Direction | None] = None
+    disposition: FromQuery[Disposition | None] = Field(
+        default=None, description="What became of it."
+    )
+    under_way: FromQuery[bool | None] = Field(
+        default=None, description="`true`: those that have not ended; `false`: those that have."
+    )
+    number: FromQuery[Value | None] = Field(
+        default=None, description="The outside party's, in any spelling."
+    )
+    did: FromQuery[Value | None] = Field(
+        default=None, description="The number that was dialled, in any spelling."
+    )
+    extension: FromQuery[Extension | None] = Field(
+        default=None, description="A phone that had to do with it."
+    )
+    queue: FromQuery[Value | None] = None
+    pbx: FromQuery[Name | None] = None
+    contact: FromQuery[Value | None] = Field(default=None, description="The CRM's id of it.")
+    entry: FromQuery[Value | None] = Field(
+        default=None, description="What became of it in a CRM: `zoho:dead`."
+    )
+    ids: FromQuery[Annotated[str, StringConstraints(max_length=20_000)] | None] = Field(
+        default=None, description=f"Of up to {MAX_IDS} calls, with commas between them."
+    )
+    limit: FromQuery[int] = Field(default=50, ge=1, le=MAX_ROWS)
+    cursor: FromQuery[Cursor | None] = Field(default=None, description="`next_cursor` of a page.")
+
+    def which(self) -> WhichCalls:
+        """Raises: ContractError."""
+        wanted: list[tuple[str, Operator, JsonValue]] = [
+            ("started_at", Operator.GE, to_text(self.since) if self.since else None),
+            ("started_at", Operator.LT, to_text(self.until) if self.until else None),
+            ("direction", Operator.EQ, self.direction),
+            ("disposition", Operator.EQ, self.disposition),
+            ("ended_at", Operator.IS_NULL, self.under_way),
+            ("number", Operator.EQ, self.number),
+            ("dialled", Operator.EQ, self.did),
+            ("queue", Operator.EQ, self.queue),
+            ("pbx", Operator.EQ, self.pbx),
+            ("contact_id", Operator.EQ, self.contact),
+            ("entries", Operator.HAS, self.entry),
+        ]
+        tests = [
+            CallFilter(field=field, operator=operator, value=value)
+            for field, operator, value in wanted
+            if value is not None
+        ]
+        ids = None if self.ids is None else tuple(filter(None, map(str.strip, self.ids.split(","))))
+        try:
+            return WhichCalls(
+                filter=CallFilter(filters=tuple(tests)) if tests else None,
+                call_ids=ids,
+                extension=self.extension,
+            )
+        except ValidationError as error:
+            raise ContractError(faults_in(error).replace("call_ids", "query.ids")) from None
 
 
 @routes("GET", "/v1/calls", scope=Scope.CALLS_READ)
 async def read_calls(deps: HttpDeps, asked: ReadCalls) -> CallPage:
-    """The tenant's calls, newest first."""
+    """The tenant's calls, newest first, under way or over.
+
+    All that is said must hold; for more, search. A page may be short where there is more: go on
+    while there is `next_cursor`. A key that is bound to an extension sees the calls of that phone.
+    """
     return await deps.requester.request(
-        ListCalls(since=asked.since, until=asked.until, limit=asked.limit, cursor=asked.cursor),
+        FindCalls(
+            which=readable(asked.caller, asked.which()), limit=asked.limit, cursor=asked.cursor
+        ),
         within=deps.ask_within,
         tenant=asked.caller.tenant,
     )
@@ -42,9 +119,11 @@ class ReadCall(BaseModel):
 @routes("GET", "/v1/calls/{call_id}", scope=Scope.CALLS_READ, errors=(NotFound,))
 async def read_call(deps: HttpDeps, asked: ReadCall) -> CallRecord:
     """One call: its legs, its contact, why it was routed as it was, its CRM entries."""
-    return await deps.requester.request(
+    call = await deps.requester.request(
         FetchCall(call_id=asked.call_id), within=deps.ask_within, tenant=asked.caller.tenant
     )
+    may_speak_of(asked.caller, call)
+    return call
 
 
 # -- who of several is it? -------------------------------------------------------------------
@@ -90,7 +169,7 @@ async def choose_contact(deps: HttpDeps, asked: ChooseContact) -> ChoiceReceipt:
     call = await deps.requester.request(
         FetchCall(call_id=asked.call_id), within=deps.ask_within, tenant=caller.tenant
     )
-    _may_choose(caller, call)
+    may_speak_of(caller, call)
     card = next((card for card in call.candidates if _is(card, wanted)), None)
     if card is None:
         raise NotFound("This contact is not among the call's candidates.")
@@ -121,8 +200,8 @@ def _is(card: ContactCard, wanted: ChoiceIn) -> bool:
     )
 
 
-def _may_choose(caller: Caller, call: CallRecord) -> None:
-    """Raises: Forbidden."""
+def may_speak_of(caller: Caller, call: CallRecord) -> None:
+    """Raises: Forbidden for a key that is bound to a phone at which the call was not."""
     phones = {leg.callee.extension for leg in call.legs}
     phones |= {call.caller.extension} if call.caller else set()
     if caller.extension is not None and caller.extension not in phones:
