@@ -4,7 +4,7 @@
 Rates on a shared machine swing; the ratios within a run are what to compare. Each figure is the
 median of several rounds taken in turn.
 
-    python -m tests.bench [bus] [lookup] [decision] [journal] [pbx]
+    python -m tests.bench [bus] [lookup] [decision] [journal] [entries] [pbx] [history]
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ import uvloop
 
 from shared.observe.logging import LogFormat, configure
 from shared.testing.backends import Backends
-from tests.bench import bus, decision, journal, lookup, pbx
+from tests.bench import bus, decision, entries, history, journal, lookup, pbx
 
 PARTS: dict[str, Callable[[Backends, Path], Coroutine[Any, Any, list[str]]]] = {
     "bus": bus.measure,
     "lookup": lookup.measure,
     "decision": decision.measure,
     "journal": journal.measure,
+    "entries": entries.measure,
     "pbx": pbx.measure,
+    "history": history.measure,
 }
 
 
