@@ -103,7 +103,7 @@ fmt: $(VENV)/.dev ## Format, and mend what can be mended
 contracts: $(VENV)/.dev ## Write the generated references (docs/reference, .env.example)
 	$(BIN)/callmesh contracts
 
-bench: setup ## Measure: bus, decision, ingest to journal, history of calls (ten minutes)
+bench: setup ## Measure: bus, decision, ingest to journal, entries, history of calls (twelve minutes)
 	$(BIN)/python -m shared.testing.backends $(BIN)/python -m tests.bench
 
 lock: $(VENV)/.dev ## Make the lock files again from pyproject.toml

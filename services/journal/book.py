@@ -65,10 +65,21 @@ class EntryBook:
 
     # -- the line --------------------------------------------------------------------------------
 
-    async def due(self, *, but_lanes: Group[str] = ()) -> Page[EntryDocument]:
-        """What somebody must look at now, longest waiting first; not of *but_lanes*."""
+    async def due(
+        self,
+        *,
+        lane: str | None = None,
+        but_lanes: Group[str] = (),
+        since: datetime | None = None,
+    ) -> Page[EntryDocument]:
+        """
+        What somebody must look at now, longest waiting first: of one *lane*, or of all but
+        *but_lanes*; *since*: what became due before is left out.
+        """
         return await self._entries.page(
             Find(
+                equals={"lane": lane} if lane is not None else {},
+                since={"due_at": since} if since is not None else {},
                 until={"due_at": self._clock.now() + timedelta(milliseconds=1)},
                 where=Is("lane", Op.NOT_IN, sorted(but_lanes)) if but_lanes else None,
                 order_by="due_at",

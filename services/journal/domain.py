@@ -87,7 +87,8 @@ class _State:
         self.legs: dict[str, dict[str, Any]] = {}
         self.transfers: list[TransferRecord] = []
         self.recordings: dict[str, None] = {}
-        self.entries: dict[tuple[str, str | None], EntryRecord] = {}
+        #: By their keys: one that became another agent's is the same.
+        self.entries: dict[str, EntryRecord] = {}
         #: Legs that hold; while there is one the call is on hold, since then.
         self.holders: set[str] = set()
         self.held_since: datetime | None = None
@@ -215,23 +216,23 @@ class _State:
             case CallJournaled():
                 self._journaled(body)
             case JournalFailed():
-                self.entries.setdefault(
-                    (body.connection, body.agent),
-                    EntryRecord(
-                        connection=body.connection,
-                        agent=body.agent,
-                        state=EntryState.DEAD,
-                        attempts=body.attempts,
-                        reason=body.reason,
-                    ),
+                # The last word holds: one that the CRM lost may be dead after it was sent.
+                self.entries[body.entry_key] = EntryRecord(
+                    connection=body.connection,
+                    agent=body.agent,
+                    state=EntryState.DEAD,
+                    attempts=body.attempts,
+                    reason=body.reason,
                 )
             case _:
                 pass
 
     def _journaled(self, body: CallJournaled) -> None:
-        before = self.entries.get((body.connection, body.agent))
-        updates = (before.updates if before else 0) + body.updated
-        self.entries[body.connection, body.agent] = EntryRecord(
+        before = self.entries.get(body.entry_key)
+        # One that was sent again, under another id, has not been changed.
+        is_same = before is not None and before.entry_id == body.entry_id
+        updates = (before.updates if before and is_same else 0) + body.updated
+        self.entries[body.entry_key] = EntryRecord(
             connection=body.connection,
             agent=body.agent,
             state=EntryState.UPDATED if updates else EntryState.SENT,

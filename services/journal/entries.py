@@ -186,6 +186,7 @@ ENTRIES: CollectionSpec[EntryDocument] = CollectionSpec(
     model=EntryDocument,
     indexes=(
         Index(fields=("due_at", "lane")),
+        Index(fields=("lane", "due_at")),
         Index(fields=("call_id",)),
         Index(fields=("tenant", "state", "wanted_at")),
         Index(fields=("tenant", "connection", "state", "wanted_at")),

@@ -29,6 +29,8 @@ class Lane:
         self.waiting: deque[EntryDocument] = deque()
         #: Requests on their way.
         self.in_hand = 0
+        #: More of it may be due than a look at what came lately finds.
+        self.is_behind = False
         self._places = places
         self._first_hold = first_hold
         self._clock = clock
@@ -60,7 +62,8 @@ class Lane:
 
     @property
     def is_idle(self) -> bool:
-        return not self.waiting and not self.in_hand and not self._setbacks and not self.is_held
+        busy = self.waiting or self.in_hand or self.is_behind
+        return not busy and not self._setbacks and not self.is_held
 
     @property
     def opens_at(self) -> datetime | None:
@@ -131,8 +134,8 @@ class Lanes:
         return lane
 
     @property
-    def that_take_no_more(self) -> list[str]:
-        return [lane.key for lane in self if not lane.takes_more]
+    def that_take_no_more(self) -> list[Lane]:
+        return [lane for lane in self if not lane.takes_more]
 
     def forget_idle(self) -> None:
         """Of connections that are gone none shall stay."""

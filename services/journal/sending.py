@@ -41,11 +41,15 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """An entry that can be sent; *entry* is as the store has it."""
+    """
+    An entry that can be sent; *entry* is as the store has it. *claimed_at* is by the loop's clock,
+    which nobody puts forward or back.
+    """
 
     entry: EntryDocument
     content: Content
     connector: JournalsCalls
+    claimed_at: float = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,7 @@ class Sending:
 
     async def _claimed(self, ready: _Ready) -> _Ready:
         """Ours until after the longest try. Raises: Conflict."""
+        claimed_at = asyncio.get_running_loop().time()
         entry = await self._tools.entries.move(
             ready.entry,
             state=EntryState.SENDING,
@@ -136,13 +141,24 @@ class Sending:
             shown=ready.content.shown,
             due_at=self._tools.clock.now() + self._tools.lease,
         )
-        return replace(ready, entry=entry)
+        return replace(ready, entry=entry, claimed_at=claimed_at)
+
+    def _left(self, ready: _Ready) -> float:
+        """
+        Seconds for the try: what came between it and the claim took of its time. Raises: Conflict
+        when there are none: another replica may have it for broken off by now.
+        """
+        spent = asyncio.get_running_loop().time() - ready.claimed_at
+        left = self._tools.longest_try.total_seconds() - spent
+        if left <= 0:
+            raise Conflict("the claim is over before the try began", key=ready.entry.key)
+        return left
 
     async def _try(self, ready: _Ready, lane: Lane) -> EntryDocument:
         entry = ready.entry
-        left = self._tools.left_of(entry)
+        left = self._left(ready)
         try:
-            async with asyncio.timeout(left.total_seconds()):
+            async with asyncio.timeout(left):
                 sent = await self._send(ready)
         except PermanentError as error:
             lane.went_well()
@@ -172,9 +188,9 @@ class Sending:
     async def _try_together(self, ours: Sequence[_Ready], lane: Lane) -> list[EntryDocument]:
         within = self._tools.settings.write_within
         said: list[JournalEntry] = [ready.content.said for ready in ours]
-        left = min(self._tools.left_of(ready.entry) for ready in ours)
+        left = min(map(self._left, ours))
         try:
-            async with asyncio.timeout(left.total_seconds()):
+            async with asyncio.timeout(left):
                 answers = await ours[0].connector.write_entries(said, within=within)
         except PermanentError as error:
             lane.went_well()

@@ -36,5 +36,7 @@ class JournalSettings(Settings):
         "its end is that of its last event.",
     )
     at_once: Annotated[int, Field(ge=1, le=64)] = Field(
-        default=4, description="Entries on their way to one CRM connection at once, per process."
+        default=8,
+        description="Requests with entries on their way to one CRM connection at once, per "
+        "process; a template may limit them further.",
     )

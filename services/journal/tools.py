@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from services.journal.book import EntryBook
-from services.journal.entries import EntryDocument
 from services.journal.settings import JournalSettings
 from services.journal.store import CallLog
 from shared.bus.port import Publisher
@@ -14,7 +13,7 @@ from shared.clock import Clock
 from shared.crm.connections import CrmConnections
 from shared.crm.finder import Finder
 from shared.crm.users import UserBook
-from shared.errors import Conflict, TransientError
+from shared.errors import TransientError
 from shared.observe.metrics import Metrics
 from shared.recordings.links import RecordingLinks
 from shared.site.book import SiteBook
@@ -47,17 +46,6 @@ class Tools:
     def lease(self) -> timedelta:
         """How long a claim holds: until after the longest try."""
         return self.longest_try + _SPARE
-
-    def left_of(self, claimed: EntryDocument) -> timedelta:
-        """
-        For the try: what came between it and the claim took of its time. Raises: Conflict when there
-        is none: another replica may have it for broken off by now.
-        """
-        ends_at = claimed.due_at or self.clock.now()
-        left = min(self.longest_try, ends_at - _SPARE - self.clock.now())
-        if left <= timedelta(0):
-            raise Conflict("the claim is over before the try began", key=claimed.key)
-        return left
 
     def wait_after(self, tries: int, error: TransientError) -> timedelta:
         """Doubles with the tries; never shorter than the CRM asks for."""

@@ -22,6 +22,7 @@ from services.journal.tools import Tools
 from services.journal.updates import Updates
 from shared.contracts.calls import EntryState
 from shared.errors import Conflict, MeshError, TransientError
+from shared.storage.port import Page
 
 __all__ = ["EntryWriter", "Tools"]
 
@@ -29,6 +30,9 @@ log = structlog.get_logger(__name__)
 
 #: How often the store is looked at for what other replicas left.
 _LOOK = timedelta(seconds=1)
+#: Every so often for all that is due. Between, what came due lately is enough: the line of a CRM that
+#: is away may be a million long, and is passed over each time. Of the clocks of other replicas, too.
+_LOOK_AT_ALL = timedelta(minutes=1)
 _SHORTEST = timedelta(milliseconds=2)
 
 
@@ -45,9 +49,13 @@ class EntryWriter:
         )
         self._wake = asyncio.Event()
         self._look_at = tools.clock.now()
-        #: The last look did not see all that is due.
-        self._more = False
+        self._look_at_all_at = tools.clock.now()
+        #: All that was due then was seen, but in lanes that are behind.
+        self._seen_until: datetime | None = None
         self._in_hand: dict[str, asyncio.Task[None]] = {}
+        #: Entries that were in hand when the last look began, or later, and are so no more: what a
+        #: look read of them may be older.
+        self._let_go: set[str] = set()
 
     def wake(self, due_at: datetime) -> None:
         """There is an entry that is due then."""
@@ -74,22 +82,42 @@ class EntryWriter:
                 )
 
     async def _look(self) -> None:
-        """Fill the lanes that have room, where it is time or there is more than they took."""
+        """Fill the lanes that have room, where it is time or they are behind."""
         now = self._tools.clock.now()
         # A clock may be put back: never wait for longer than from one look to the next.
-        is_time = not now < self._look_at <= now + _LOOK
-        if not is_time and not (self._more and any(lane.takes_more for lane in self._lanes)):
-            return
+        if not now < self._look_at <= now + _LOOK:
+            await self._look_at_what_came(now)
+        for lane in self._lanes:
+            if lane.is_behind and lane.takes_more:
+                page = await self._tools.entries.due(lane=lane.key)
+                lane.is_behind = page.next_cursor is not None
+                self._line_up(page)
+
+    async def _look_at_what_came(self, now: datetime) -> None:
         self._look_at = now + _LOOK
         self._lanes.forget_idle()
-        page = await self._tools.entries.due(but_lanes=self._lanes.that_take_no_more)
-        fresh = [entry for entry in page.documents if entry.key not in self._in_hand]
-        for entry in fresh:
-            self._lanes.of(entry).waiting.append(entry)
-        self._more = page.next_cursor is not None
-        if self._more and not fresh:
-            # All of it is in hand and not claimed yet.
+        since = None
+        if now < self._look_at_all_at <= now + _LOOK_AT_ALL and self._seen_until is not None:
+            since = self._seen_until - _LOOK_AT_ALL
+        passed_over = self._lanes.that_take_no_more
+        page = await self._tools.entries.due(
+            but_lanes=[lane.key for lane in passed_over], since=since
+        )
+        for lane in passed_over:
+            lane.is_behind = True
+        self._line_up(page)
+        if page.next_cursor is not None:
+            # The lanes of this page are full now; of others there may be more.
             self._look_at = now + _SHORTEST
+            return
+        self._seen_until = now
+        if since is None:
+            self._look_at_all_at = now + _LOOK_AT_ALL
+
+    def _line_up(self, page: Page[EntryDocument]) -> None:
+        for entry in page.documents:
+            if entry.key not in self._in_hand:
+                self._lanes.of(entry).waiting.append(entry)
 
     def _send_out(self) -> None:
         for lane in self._lanes:
@@ -137,11 +165,12 @@ class EntryWriter:
             try:
                 await self._go_on_with(entries, lane)
             except Conflict:
-                pass  # another replica has it
+                lane.is_behind = True  # another replica has it, or some of them
             except MeshError as error:
                 # Store or bus are away; the entry is as it was and is looked at again.
                 log.warning("entry_put_off", error=error.message)
                 await self._tools.clock.sleep(_LOOK)
+                lane.is_behind = True
             except Exception:
                 # One entry that no code of ours can make must not end the service, nor be tried
                 # each second: it waits as after any failure, and is dead after the same time.
@@ -151,6 +180,7 @@ class EntryWriter:
                 lane.in_hand -= 1
                 for entry in entries:
                     del self._in_hand[entry.key]
+                    self._let_go.add(entry.key)
                 self._wake.set()
 
     async def _go_on_with(self, entries: list[EntryDocument], lane: Lane) -> None:

@@ -23,9 +23,20 @@ class JournalEvent(Event):
     agent: str | None = Field(
         default=None, description="Extension, where the connection has an entry per agent."
     )
+    entry: str | None = Field(
+        default=None,
+        description="The entry's key, which stays where it becomes another agent's. None: told by "
+        "an older version.",
+    )
 
     def subject(self) -> str:
         return self.call_id
+
+    @property
+    def entry_key(self) -> str:
+        """Of an older version's, as it was before the entry became another agent's."""
+        parts = (self.call_id, self.connection, self.agent)
+        return self.entry or "/".join(part for part in parts if part)
 
 
 @contract("journal.written", version=1)

@@ -31,13 +31,14 @@ async def telling(
     mesh: Mesh,
     crm: SandboxCrm,
     *,
+    after_s: float = 0.2,
     more: str = "",
     connections: int = 1,
     is_written: Callable[[str], bool] | None = None,
 ) -> AsyncIterator[Stories]:
     """*more*: further CRM connections of the site."""
-    text = site_file(crm_url=f"http://127.0.0.1:{await crm.start()}", ami_port=1, settle_s=0.2)
-    policy = "journal: {after: 0.2s"
+    text = site_file(crm_url=f"http://127.0.0.1:{await crm.start()}", ami_port=1, settle_s=after_s)
+    policy = f"journal: {{after: {after_s}s"
     assert policy in text
     # Instead of a link that is made anew each time.
     text = text.replace(policy, f'{policy}, recording: "{RECORDINGS}{{{{.Recording}}}}"')

@@ -208,9 +208,14 @@ class Journal:
         await self.until_true(is_there, step=step)
 
     async def until_true(
-        self, check: Callable[[], Awaitable[bool]], *, step: timedelta = SECOND
+        self,
+        check: Callable[[], Awaitable[bool]],
+        *,
+        step: timedelta = SECOND,
+        within: float = 30,
     ) -> None:
-        async with asyncio.timeout(30):
+        """*within*: real seconds."""
+        async with asyncio.timeout(within):
             while not await check():
                 await self.clock.advance(step)
                 await asyncio.sleep(0.002)  # noqa: TID251  requests need real time beside it

@@ -75,7 +75,7 @@ async def test_one_that_was_given_up_is_sent_when_it_is_told_to(
     async with journal.writing():
         await journal.until(EntryState.DEAD, step=timedelta(minutes=30))
         crm.faults = Faults()
-        dead = await journal.entry()
+        dead = await journal.until_done()
         assert "the CRM answered 503" in (dead.reason or "")
         await journal.entries.replay(dead, settle=SECOND)
         await journal.until(EntryState.SENT)

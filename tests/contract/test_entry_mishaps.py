@@ -20,6 +20,7 @@ from yarl import URL
 from services.journal.book import EntryBook
 from services.journal.entries import EntryDocument
 from services.journal.handlers import take_event
+from services.journal.settings import JournalSettings
 from services.journal.store import CALLS, ENTRIES, CallLog
 from services.journal.writer import EntryWriter
 from shared.clock import ManualClock
@@ -29,11 +30,11 @@ from shared.contracts.journal import EntryFilter, ReconcileCalls
 from shared.errors import ContractError
 from shared.net.client import Answer, HttpClient
 from shared.net.guard import AddressGuard, networks
-from shared.sandbox.crm import SandboxCrm
+from shared.sandbox.crm import Faults, SandboxCrm
 from shared.sandbox.site import CRM, TENANT
 from shared.site.book import SiteBook
 from shared.site.documents import SITES
-from shared.site.journal import JournalPolicy, Upload
+from shared.site.journal import EntryPer, JournalPolicy, Upload
 from shared.site.models import CrmConnection
 from shared.storage.port import Collection, Condition, Find, Page, cursor_after
 from shared.testing.builders import NOON
@@ -117,9 +118,7 @@ async def test_a_connection_that_a_replica_has_not_read_yet_is_not_gone(
 # -- operators in the middle of a try --------------------------------------------------------------
 
 
-async def test_a_repair_leaves_a_try_under_way_its_lease(
-    journal: Journal, crm: SandboxCrm
-) -> None:
+async def test_a_repair_leaves_a_try_under_way_its_lease(journal: Journal, crm: SandboxCrm) -> None:
     """Else another replica takes it for broken off, looks for it too early and sends it again."""
     entry = await journal.a_missed_call()
     await journal.clock.advance(3 * HOUR)
@@ -271,10 +270,12 @@ async def test_a_claim_that_came_too_long_before_its_try_is_given_up(
     for number in (1, 2):
         await journal.a_missed_call(f"c{number}")
     slow = Slow(journal.store.collection(ENTRIES), at="replace", of="c2/zoho")
-    async with writing(journal, entries=EntryBook(slow, journal.clock)):
+    hasty = JournalSettings(write_within=timedelta(milliseconds=50))
+    async with writing(journal, entries=EntryBook(slow, journal.clock), settings=hasty):
         await journal.until_true(slow.is_held)
         async with journal.writing():
             await journal.until(EntryState.SENT)
+        await asyncio.sleep(0.2)  # noqa: TID251  longer than both of its steps may take
         slow.go_on.set()
         await journal.pass_time(timedelta(minutes=1))
     assert len(crm.records("Calls")) == 2
@@ -306,6 +307,46 @@ async def test_a_clock_that_is_put_back_stops_nobody() -> None:
         await server.stop()
 
 
+# -- lines that are longer than a look -------------------------------------------------------------
+
+
+async def test_a_long_line_waits_beside_the_others_and_goes_when_its_crm_is_back(
+    journal: Journal, crm: SandboxCrm
+) -> None:
+    other = SandboxCrm(None, clock=journal.clock)
+    await journal.apply(journal.url, f"http://127.0.0.1:{await other.start()}")
+    await journal.a_missed_call("c1", "zoho2")
+    record = await journal.store.collection(CALLS).get("c1")
+    now, calls = journal.clock.now(), [f"c{number}" for number in range(2, 1202)]
+    for call in calls:
+        said = record.record.model_copy(update={"call_id": call})
+        await journal.store.collection(CALLS).put(
+            record.model_copy(update={"key": call, "record": said})
+        )
+        wanted = EntryDocument.wanting(
+            TENANT, call, CRM, agent=None, per=EntryPer.CALL, now=now, due_at=now
+        )
+        await journal.store.collection(ENTRIES).add(wanted)
+    crm.faults = Faults(fail_next=1_000_000, fail_status=503)
+
+    async def other_has(number: int) -> bool:
+        return len(other.records("Calls")) == number
+
+    async def all_are_there() -> bool:
+        return len(crm.records("Calls")) == len(calls) + 2
+
+    async with journal.writing():
+        await journal.until_true(lambda: other_has(1))
+        await journal.pass_time(timedelta(minutes=3))
+        await journal.a_missed_call("d1", "zoho2")
+        ordered_at = journal.clock.now()
+        await journal.until_true(lambda: other_has(2))
+        assert journal.clock.now() - ordered_at < timedelta(minutes=1)
+        crm.faults = Faults()
+        await journal.until_true(all_are_there)
+    await other.stop()
+
+
 # -- handlers that overtake each other -------------------------------------------------------------
 
 
@@ -319,7 +360,11 @@ async def overtaken(
         site=site or journal.site,
     )
     said = wrap(event, source="test", occurred_at=NOON + timedelta(seconds=at), tenant=TENANT)
-    task = asyncio.create_task(take_event(deps, said))
+
+    async def take() -> None:
+        await take_event(deps, said)
+
+    task = asyncio.create_task(take())
     await slow.held.wait()
     return task
 

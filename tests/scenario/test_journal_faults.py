@@ -62,10 +62,10 @@ async def test_an_entry_is_tried_until_the_crm_takes_it(mesh: WholeMesh) -> None
     assert len(mesh.crm.records("Calls")) == 1
 
 
-async def test_what_the_crm_refuses_is_failed_with_its_words(mesh: WholeMesh) -> None:
+async def test_what_the_crm_refuses_is_dead_with_its_words(mesh: WholeMesh) -> None:
     mesh.crm.faults = Faults(fail_next=99, fail_status=400)
     await mesh.pbx.play("answered", CAST)
-    record = await entry_state(mesh, EntryState.FAILED)
+    record = await entry_state(mesh, EntryState.DEAD)
     assert record.entries[0].reason is not None
     assert "400 INTERNAL_ERROR" in record.entries[0].reason
     assert not mesh.crm.records("Calls")

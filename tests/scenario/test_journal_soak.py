@@ -145,6 +145,13 @@ def count(platform: Platform, outcome: str) -> float:
     return platform.metrics.value("callmesh_journal_entries_total", outcome)
 
 
+def heard(platform: Platform) -> float:
+    """Of entries that are there."""
+    return platform.metrics.value(
+        "callmesh_deliveries_total", "journal", "journal.written.v1", "done"
+    )
+
+
 async def worsen(platform: Platform, crm: SandboxCrm, calls: int) -> None:
     """Other faults each time that some more calls have their entry."""
     steps = len(WEATHER) * len(TOKEN_LIVES)
@@ -188,11 +195,9 @@ async def test_a_crm_that_fails_all_the_time_has_each_call_once(
 
         await sent(platform, len(calls))
         await eventually(all_told, within=60)
+        await by_and_by(lambda: heard(platform) >= len(calls))
         took = perf_counter() - began
         states = Counter([entry.state async for entry in every(entries, Find())])
-        heard = platform.metrics.value(
-            "callmesh_deliveries_total", "journal", "journal.written.v1", "done"
-        )
         print(  # noqa: T201  how long it takes is what a reader of a slow run asks
             f"{len(calls)} calls in {took:.1f} s, {count(platform, 'retried'):.0f} put off, "
             f"{count(platform, 'found'):.0f} found in the CRM, {crm.asked_for_tokens} tokens"
@@ -203,7 +208,6 @@ async def test_a_crm_that_fails_all_the_time_has_each_call_once(
     assert_each_once(crm, list(calls))
     assert set(states) <= {EntryState.SENT, EntryState.UPDATED}
     assert sum(states.values()) == len(calls)
-    assert heard >= len(calls)
     assert crm.asked_for_tokens >= 2
 
 
@@ -240,7 +244,7 @@ class Two:
         async def all_are() -> bool:
             return await kept.count(connection=connection, state="sent", told=True) == wanted
 
-        await self.journal.until_true(all_are, step=step)
+        await self.journal.until_true(all_are, step=step, within=120)
 
 
 @pytest.fixture
@@ -263,7 +267,7 @@ async def test_a_dead_crm_holds_back_nobody_and_is_not_hammered(two: Two) -> Non
         await two.until_sent(CRM, step=timedelta(milliseconds=1))
         assert_each_once(two.crm, calls)
 
-        await two.journal.pass_time(timedelta(hours=1), step=5 * SECOND)
+        await two.journal.pass_time(timedelta(hours=1), step=20 * SECOND)
         waiting = await two.entries(OTHER)
         assert {entry.state for entry in waiting} <= {EntryState.DUE, EntryState.FAILED}
         # A trial a minute, and what was under way when it was found to be dead.
@@ -283,14 +287,14 @@ async def test_entries_wait_for_a_grant_that_was_lost_and_go_when_it_is_there_ag
     before = await two.tell(range(150))
     async with two.journal.writing():
         await two.until_sent(CRM, step=SECOND)
-        await two.journal.pass_time(5 * MINUTE, step=5 * SECOND)
+        await two.journal.pass_time(5 * MINUTE, step=10 * SECOND)
         two.crm.faults = Faults(grant_revoked=True)
         two.crm.forget_tokens()
         after = await two.tell(range(150, 300))
         await two.until_sent(OTHER, step=SECOND)
 
         # Longer than entries are tried that a CRM lets fail.
-        await two.journal.pass_time(timedelta(days=8), step=15 * MINUTE)
+        await two.journal.pass_time(timedelta(days=8), step=timedelta(hours=2))
         states = await two.states(CRM)
         assert states.pop(EntryState.SENT) == len(before)
         assert states[EntryState.RECONNECT] > 0

@@ -94,8 +94,10 @@ def _answered_at(entry: JournalEntry, started_at: datetime, ended_at: datetime) 
     """None for a call without a talk; where nobody says when, it ended with the talk."""
     if entry.talk_time <= timedelta(0):
         return None
-    said = entry.answered_at.astimezone(UTC) if entry.answered_at else ended_at - entry.talk_time
-    return max(started_at, said)
+    if entry.answered_at is not None:
+        return max(started_at, entry.answered_at.astimezone(UTC))
+    # A PBX may say a talk that is longer than its call, or than the calendar.
+    return started_at if entry.talk_time >= ended_at - started_at else ended_at - entry.talk_time
 
 
 def _in_own_words(own: str, known: Mapping[str, Any], scope: Scope) -> str:

@@ -515,13 +515,38 @@ def test_the_route_is_kept_with_its_reason() -> None:
     assert record_of((0, routed), (1, a_call())).route == decision
 
 
-def test_an_entry_that_was_sent_is_not_failed_whatever_comes_after() -> None:
+def test_what_was_told_last_of_an_entry_holds() -> None:
+    """One that died may be sent after all; one that the CRM lost may die when it is sent again."""
     sent = CallJournaled(call_id="c1", connection="zoho", entry_id="77")
     failed = JournalFailed(call_id="c1", connection="zoho", reason="refused", attempts=3)
+    again = failed.model_copy(update={"reason": "refused again"})
 
-    for events in ((sent, failed), (failed, sent)):
-        (entry,) = record_of(*enumerate(events)).entries
-        assert (entry.state, entry.entry_id) == (EntryState.SENT, "77")
+    (entry,) = record_of((0, failed), (1, sent)).entries
+    assert (entry.state, entry.entry_id) == (EntryState.SENT, "77")
+    (entry,) = record_of((0, sent), (1, failed), (2, again)).entries
+    assert (entry.state, entry.reason) == (EntryState.DEAD, "refused again")
+
+
+def test_an_entry_that_becomes_another_agents_stays_one() -> None:
+    said: dict[str, Any] = {"call_id": "c1", "connection": "zoho"}
+    of_101 = CallJournaled(**said, agent="101", entry="c1/zoho/101", entry_id="77")
+    # Told by an older version: by its agent alone.
+    older = of_101.model_copy(update={"entry": None})
+    of_102 = of_101.model_copy(update={"agent": "102", "updated": True})
+    failed = JournalFailed(**said, agent="101", entry="c1/zoho/101", reason="no", attempts=1)
+
+    for first in (of_101, older, failed):
+        (entry,) = record_of((0, first), (1, of_102)).entries
+        assert (entry.agent, entry.state, entry.updates) == ("102", EntryState.UPDATED, 1)
+
+
+def test_one_that_is_sent_again_under_another_id_has_not_been_changed() -> None:
+    first = CallJournaled(call_id="c1", connection="zoho", entry_id="77")
+    changed = first.model_copy(update={"updated": True})
+    again = first.model_copy(update={"entry_id": "78"})
+
+    (entry,) = record_of((0, first), (1, changed), (2, again)).entries
+    assert (entry.entry_id, entry.state, entry.updates) == ("78", EntryState.SENT, 0)
 
 
 def test_each_crm_has_its_entry() -> None:
