@@ -55,7 +55,7 @@ class EntryDocument(Document):
     attempts: int = 0
     #: Tries in a row that the CRM, or the way to it, let fail: the wait grows with them.
     setbacks: int = 0
-    #: Since when it is tried, where that is not ``wanted_at``: it was replayed, or reconnected.
+    #: Since when it is tried: it failed for the first time, was replayed, or waits for a reconnect.
     tried_since: Instant | None = None
     #: A try may have come through.
     maybe_sent: bool = False

@@ -38,6 +38,8 @@ class Lane:
         self._held_until: datetime | None = None
         #: Held because the CRM asked for it.
         self._is_paused = False
+        self._grant_is_lost = False
+        self._regained_at: datetime | None = None
 
     @property
     def places(self) -> int:
@@ -73,6 +75,9 @@ class Lane:
     def went_well(self) -> None:
         """A request was answered, whatever it said to the entry."""
         self._setbacks = 0
+        if self._grant_is_lost:
+            self._grant_is_lost = False
+            self._regained_at = self._clock.now()
         # A pause that the CRM asked for meanwhile holds for all that were not under way.
         if not self._is_paused:
             self._held_until = None
@@ -86,12 +91,23 @@ class Lane:
             self._hold(error.retry_after or self._first_hold, paused=True)
         elif isinstance(error, NeedsReconnect):
             self._setbacks = max(self._setbacks, _TRUSTED)
+            self._grant_is_lost = True
             self._hold(RECONNECT_LOOK)
         elif not self.is_held:  # else it was under way already, and says nothing new
             self._setbacks += 1
             over = self._setbacks - _TRUSTED
             if over >= 0:
                 self._hold(min(self._first_hold * (1 << min(over, 10)), _LONGEST))
+
+    def tried_since(self, since: datetime | None) -> datetime:
+        """
+        From when the time of an entry runs that is tried *since* then, None: since now. While a
+        person is waited for it does not, also of those that wait behind the one that is tried.
+        """
+        now = self._clock.now()
+        if self._grant_is_lost:
+            return now
+        return max(since or now, self._regained_at or since or now)
 
     def _hold(self, wait: timedelta, *, paused: bool = False) -> None:
         now = self._clock.now()

@@ -49,7 +49,9 @@ def is_number_listed(number: str | None, listed: tuple[str, ...], region: str | 
         return True
     if any(_begins(form, known.beginnings) for form in _as_dialled(found, region)):
         return True
-    alike = known.by_tail.get(found.key[-_TAIL:], ())
+    # Of nothing but zeros and a digit the key may be shorter than a tail.
+    tails = {found.key[-_TAIL:], found.digits[-_TAIL:]}
+    alike = (text for tail in tails for text in known.by_tail.get(tail, ()))
     return any(_parsed(text, region).key == found.key for text in alike)
 
 

@@ -84,7 +84,7 @@ class Sending:
     async def one(self, entry: EntryDocument, lane: Lane) -> EntryDocument:
         """The entry as it is afterwards. Raises only for store and bus."""
         wrong: list[MeshError] = []
-        ready = await self._made_ready(entry, wrong)
+        ready = await self._made_ready(entry, lane, wrong)
         lane.went_wrong(*wrong)
         if isinstance(ready, EntryDocument):
             return ready
@@ -93,7 +93,7 @@ class Sending:
     async def together(self, entries: Sequence[EntryDocument], lane: Lane) -> list[EntryDocument]:
         """In one request. The entries that are ours, as they are afterwards; raises as :meth:`one`."""
         wrong: list[MeshError] = []
-        made = await asyncio.gather(*(self._made_ready(entry, wrong) for entry in entries))
+        made = await asyncio.gather(*(self._made_ready(one, lane, wrong) for one in entries))
         lane.went_wrong(*wrong)
         done = [one for one in made if isinstance(one, EntryDocument)]
         claims = await asyncio.gather(
@@ -111,7 +111,7 @@ class Sending:
         return [*done, *[await self._try(one, lane) for one in ours]]
 
     async def _made_ready(
-        self, entry: EntryDocument, wrong: list[MeshError]
+        self, entry: EntryDocument, lane: Lane, wrong: list[MeshError]
     ) -> _Ready | EntryDocument:
         """Ready to be sent, or as it is after that could not be; *wrong* gets what its CRM did."""
         try:
@@ -127,7 +127,7 @@ class Sending:
             return await self._dead(entry, error)
         except TransientError as error:
             wrong.append(error)
-            return await self._put_off(entry, error, maybe_sent=entry.maybe_sent)
+            return await self._put_off(entry, error, lane, maybe_sent=entry.maybe_sent)
         return _Ready(entry, content, connector)
 
     async def _claimed(self, ready: _Ready) -> _Ready:
@@ -204,10 +204,10 @@ class Sending:
         lane.went_well()
         log.info("entries_sent_together", entries=len(ours))
         return await _all(
-            self._answered(ready, answer) for ready, answer in zip(ours, answers, strict=True)
+            self._answered(ready, answer, lane) for ready, answer in zip(ours, answers, strict=True)
         )
 
-    async def _answered(self, ready: _Ready, answer: str | MeshError) -> EntryDocument:
+    async def _answered(self, ready: _Ready, answer: str | MeshError, lane: Lane) -> EntryDocument:
         """One of those that went together."""
         if isinstance(answer, str):
             contact = ready.content.said.contact
@@ -215,7 +215,7 @@ class Sending:
                 ready.entry, _Sent(answer, contact.contact_id if contact else None)
             )
         if isinstance(answer, TransientError):
-            return await self._put_off(ready.entry, answer, maybe_sent=True)
+            return await self._put_off(ready.entry, answer, lane, maybe_sent=True)
         # By itself, what is wrong with it can be told, and a link that is refused be left out.
         return await self._alone(ready.entry)
 
@@ -246,7 +246,7 @@ class Sending:
         self, entry: EntryDocument, error: TransientError, lane: Lane
     ) -> EntryDocument:
         lane.went_wrong(error)
-        return await self._put_off(entry, error, maybe_sent=_maybe_sent(entry, error))
+        return await self._put_off(entry, error, lane, maybe_sent=_maybe_sent(entry, error))
 
     async def _failed_together(
         self, ours: Sequence[_Ready], error: TransientError, lane: Lane, *, alone: bool = False
@@ -254,7 +254,7 @@ class Sending:
         lane.went_wrong(error)
         return await _all(
             self._put_off(
-                ready.entry, error, maybe_sent=_maybe_sent(ready.entry, error), alone=alone
+                ready.entry, error, lane, maybe_sent=_maybe_sent(ready.entry, error), alone=alone
             )
             for ready in ours
         )
@@ -263,16 +263,17 @@ class Sending:
         self,
         entry: EntryDocument,
         error: TransientError,
+        lane: Lane,
         *,
         maybe_sent: bool,
         alone: bool = False,
     ) -> EntryDocument:
         now = self._tools.clock.now()
         if isinstance(error, NeedsReconnect):
-            # Its time does not run while a person is waited for.
             state, wait, since = EntryState.RECONNECT, RECONNECT_LOOK, now
         else:
-            since = entry.tried_since or entry.wanted_at
+            # Not since it was wanted: it may have waited behind others for all that time.
+            since = lane.tried_since(entry.tried_since)
             if now - since >= self._tools.settings.give_up_after:
                 return await self._dead(entry, error, maybe_sent=maybe_sent)
             wait = self._tools.wait_after(entry.setbacks + 1, error)
@@ -291,12 +292,12 @@ class Sending:
             due_at=now + wait,
         )
 
-    async def broken_off(self, entry: EntryDocument) -> EntryDocument:
+    async def broken_off(self, entry: EntryDocument, lane: Lane) -> EntryDocument:
         """Its replica died, or lost the store, in the middle of a try: of that of another, maybe."""
         error = Unavailable("the try was broken off")
-        return await self._put_off(entry, error, maybe_sent=True, alone=True)
+        return await self._put_off(entry, error, lane, maybe_sent=True, alone=True)
 
-    async def faulty(self, entries: Sequence[EntryDocument]) -> None:
+    async def faulty(self, entries: Sequence[EntryDocument], lane: Lane) -> None:
         """
         One of them could not be handled, and it is no fault of the CRM: each goes alone from now on.
         Of those that were claimed it is found out when their leases are over.
@@ -305,7 +306,8 @@ class Sending:
         for entry in entries:
             with suppress(MeshError):
                 if entry.is_to_be_sent:
-                    await self._put_off(entry, error, maybe_sent=entry.maybe_sent, alone=True)
+                    maybe_sent = entry.maybe_sent
+                    await self._put_off(entry, error, lane, maybe_sent=maybe_sent, alone=True)
                 else:
                     # It was sent, or is dead, or its try broken off, and stays so.
                     later = self._tools.clock.now() + self._tools.settings.retry_longest

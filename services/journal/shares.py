@@ -54,11 +54,13 @@ def share_of(record: CallRecord, agent: str | None, *, per: EntryPer) -> Share:
     begins = [leg.rang_at or leg.answered_at or started_at for leg in legs]
     ends = [_rang_until(leg, record, ended_at) for leg in legs if leg.answered_at is None]
     if _called(record, agent):
+        left_at = _left_at(record, agent, started_at, ended_at)
         begins.append(started_at)
-        ends.append(_left_at(record, agent, started_at, ended_at))
-        if record.answered_at is not None:
-            talks.append((record.answered_at, ends[-1]))
-            waits.append((record.answered_at - record.wait_time, record.answered_at))
+        ends.append(left_at)
+        if (answered_at := record.answered_at) is not None:
+            waits.append((answered_at - record.wait_time, min(answered_at, left_at)))
+            if answered_at <= left_at:  # else whoever he passed it on to talked
+                talks.append((answered_at, left_at))
     return Share(
         agent=agent,
         disposition=Disposition.ANSWERED if talks else _missed_as(legs, record, disposition),
@@ -117,7 +119,7 @@ def _missed_as(
     """What became of the call at somebody who did not answer it."""
     if disposition in {Disposition.VOICEMAIL, Disposition.FAILED}:
         return disposition
-    if all(leg.outcome is LegOutcome.BUSY for leg in legs):
+    if legs and all(leg.outcome is LegOutcome.BUSY for leg in legs):
         return Disposition.BUSY
     others = (leg for leg in record.legs if leg not in legs)
     if disposition is Disposition.BUSY and not any(o.outcome is LegOutcome.BUSY for o in others):

@@ -58,7 +58,7 @@ class Updates:
             return await self._refused(entry, error, shown=await self._shown_now(entry))
         except TransientError as error:
             lane.went_wrong(error)
-            return await self._put_off(entry, error, tries=entry.update_tries + 1)
+            return await self._put_off(entry, error, lane, tries=entry.update_tries + 1)
         if content.said == entry.content:
             return await self._over(entry, shown=content.shown, reason=None)
         if not connector.can_update:
@@ -110,7 +110,7 @@ class Updates:
         except (TransientError, TimeoutError) as error:
             failure = error if isinstance(error, TransientError) else OutOfTime("no answer in time")
             lane.went_wrong(failure)
-            return await self._put_off(entry, failure, tries=entry.update_tries)
+            return await self._put_off(entry, failure, lane, tries=entry.update_tries)
         lane.went_well()
         if sent is None:
             return await self._cannot(entry, content)
@@ -150,10 +150,10 @@ class Updates:
         return await self._over(entry, shown=content.shown, reason=_CANNOT)
 
     async def _put_off(
-        self, entry: EntryDocument, error: TransientError, *, tries: int
+        self, entry: EntryDocument, error: TransientError, lane: Lane, *, tries: int
     ) -> EntryDocument:
         now = self._tools.clock.now()
-        wanted_at = entry.update_wanted_at or now
+        wanted_at = lane.tried_since(entry.update_wanted_at if tries > 1 else None)
         if now - wanted_at >= self._tools.settings.give_up_after:
             return await self._refused(entry, error, shown=await self._shown_now(entry))
         wait = self._tools.wait_after(tries, error)

@@ -175,7 +175,7 @@ class EntryWriter:
                 # One entry that no code of ours can make must not end the service, nor be tried
                 # each second: it waits as after any failure, and is dead after the same time.
                 log.exception("entry_fault")
-                await self._sending.faulty(entries)
+                await self._sending.faulty(entries, lane)
             finally:
                 lane.in_hand -= 1
                 for entry in entries:
@@ -194,7 +194,7 @@ class EntryWriter:
 
     async def _step(self, entry: EntryDocument, lane: Lane) -> EntryDocument:
         if entry.state is EntryState.SENDING:
-            return await self._sending.broken_off(entry)
+            return await self._sending.broken_off(entry, lane)
         return await self._sending.one(entry, lane) if entry.is_to_be_sent else entry
 
     async def _told(self, entry: EntryDocument, lane: Lane) -> EntryDocument:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from services.journal.domain import Seen, fold
 from services.journal.shares import share_of
 from services.journal.wanting import is_settled, wanted
+from shared.contracts.calls import Disposition
 from shared.site.journal import EntryPer, JournalPolicy, Misses
 from tests.calltelling import seen_in
 
@@ -18,6 +19,19 @@ POOL = seen_in(
     "20 blind 101 102, 20 over 101 answered, 21 ring 102#2, 24 answer 102#2, 2 over 102 busy,"
     "30 attended 102 103, 31 answer 103, 60 end, 60 end missed, 60 end voicemail"
 )
+
+
+def test_who_passes_a_call_on_before_it_is_answered_did_not_talk() -> None:
+    record = fold(
+        "c1", seen_in("0 out 101 07700900777, 0 queue x, 20 blind 101 102, 31 answer 103, 60 end")
+    )
+    share = share_of(record, "101", per=EntryPer.AGENT)
+    assert (share.disposition, share.answered_at, share.talk_time) == (
+        Disposition.MISSED,
+        None,
+        timedelta(0),
+    )
+    assert share.wait_time == timedelta(seconds=20)
 
 
 @given(events=st.lists(st.sampled_from(POOL), min_size=1, max_size=20))
