@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from shared.phone import PhoneNumber, parse, spellings
+from shared.phone import MAX_DIGITS, PhoneNumber, parse, spellings
 
 #: In whatever way a number is written, its last digits are the same.
 _TAIL = 3
@@ -49,9 +49,7 @@ def is_number_listed(number: str | None, listed: tuple[str, ...], region: str | 
         return True
     if any(_begins(form, known.beginnings) for form in _as_dialled(found, region)):
         return True
-    # Of nothing but zeros and a digit the key may be shorter than a tail.
-    tails = {found.key[-_TAIL:], found.digits[-_TAIL:]}
-    alike = (text for tail in tails for text in known.by_tail.get(tail, ()))
+    alike = known.by_tail.get(found.key[-_TAIL:], ())
     return any(_parsed(text, region).key == found.key for text in alike)
 
 
@@ -69,7 +67,7 @@ def _numbers(listed: tuple[str, ...]) -> _Numbers:
     beginnings: set[str] = set()
     abroad: set[str] = set()
     for text in listed:
-        digits = "".join(filter(str.isdigit, text))
+        digits = "".join(filter(str.isdigit, text))[:MAX_DIGITS]
         if not text.endswith("*"):
             by_tail[digits[-_TAIL:]].append(text)
         elif text.startswith("+"):

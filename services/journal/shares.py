@@ -58,7 +58,8 @@ def share_of(record: CallRecord, agent: str | None, *, per: EntryPer) -> Share:
         begins.append(started_at)
         ends.append(left_at)
         if (answered_at := record.answered_at) is not None:
-            waits.append((answered_at - record.wait_time, min(answered_at, left_at)))
+            began_at = max(started_at, answered_at - record.wait_time)
+            waits.append((began_at, min(answered_at, left_at)))
             if answered_at <= left_at:  # else whoever he passed it on to talked
                 talks.append((answered_at, left_at))
     return Share(
