@@ -29,7 +29,7 @@ from tests.mesh.lives import Lives
 from tests.mesh.mortal import Order
 from tests.mesh.processes import Mesh
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(1200)
 
 #: So often one call may end a process.
 MOST_DEATHS = 4
