@@ -21,8 +21,8 @@ class JournalSettings(Settings):
     )
     give_up_after: Duration = Field(
         default=timedelta(days=7),
-        description="How long an entry is tried that a CRM does not take because it is away, "
-        "throttles or has to be connected again; then it has failed.",
+        description="How long after its first failure an entry is tried whose CRM is away or "
+        "throttles; then it is dead. While the CRM has to be connected again the time stands.",
     )
     retry_first: Duration = Field(
         default=timedelta(seconds=2), description="Wait after the first failed try; it doubles."
