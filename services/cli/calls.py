@@ -19,7 +19,7 @@ from rich.table import Table
 from services.cli.console import err, looking, out, run_async
 from services.cli.times import moment
 from services.cli.wheres import as_test
-from services.gateway import sheet
+from services.gateway.calls import sheet
 from services.journal.history import CallHistory
 from services.journal.store import CALLS
 from shared.contracts.calls import CallRecord

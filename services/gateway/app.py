@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from services.gateway.accesses import ACCESSES, AccessLog
 from services.gateway.handlers import Deps, router
 from services.gateway.http import HttpDeps, routes
-from services.gateway.playing import Player
+from services.gateway.recordings.accesses import ACCESSES, AccessLog
+from services.gateway.recordings.playing import Player
+from services.gateway.screens.streams import Screens
 from services.gateway.settings import GatewaySettings
 from services.gateway.store import AUDIT, AuditLog
-from services.gateway.streams import Screens
 from shared.contracts.agents import SetAgentStatus
 from shared.contracts.calls import CallSummarised
 from shared.contracts.contacts import ContactChanged, ContactResolved, SyncUsers

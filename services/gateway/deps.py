@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from services.gateway.accesses import AccessLog
-from services.gateway.playing import Player
+from services.gateway.recordings.accesses import AccessLog
+from services.gateway.recordings.playing import Player
+from services.gateway.screens.streams import Screens
 from services.gateway.store import AuditLog
-from services.gateway.streams import Screens
 from shared.bus.port import Publisher, Requester
 from shared.clock import Clock
 from shared.crm.connections import CrmConnections

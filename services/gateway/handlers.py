@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from services.gateway.streams import Screens
+from services.gateway.screens.streams import Screens
 from shared.bus.router import Router
 from shared.clock import Clock
 from shared.contracts.calls import CallAnswered, CallEnded, CallRinging, LegEnded

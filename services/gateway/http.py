@@ -6,23 +6,14 @@ from collections.abc import AsyncIterator
 
 from pydantic import BaseModel
 
-from services.gateway import (
-    agents,
-    calls,
-    consent,
-    contacts,
-    crm_hooks,
-    dialing,
-    entries,
-    history,
-    pbx_hooks,
-    pbxs,
-    recordings,
-    rules,
-    summaries,
-)
+from services.gateway.calls import dialing, entries, history, reading, summaries
+from services.gateway.crm import contacts
 from services.gateway.deps import HttpDeps
 from services.gateway.domain import AgentEvent
+from services.gateway.hooks import from_crm, from_pbx
+from services.gateway.recordings import operations as recordings
+from services.gateway.screens import agents
+from services.gateway.setup import consent, pbxs, rules
 from shared.http.auth import Caller, Scope
 from shared.http.routes import FromKey, FromPath, Routes
 from shared.ids import Extension
@@ -31,13 +22,13 @@ __all__ = ["HttpDeps", "routes"]
 
 routes: Routes[HttpDeps] = Routes(tag="mesh")
 for _part in (
-    pbx_hooks,
+    from_pbx,
     pbxs,
     rules,
-    crm_hooks,
+    from_crm,
     dialing,
     agents,
-    calls,
+    reading,
     history,
     entries,
     summaries,

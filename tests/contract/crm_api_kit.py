@@ -15,11 +15,11 @@ from pydantic import SecretStr
 from yarl import URL
 
 from services.gateway import handlers as gateway
-from services.gateway.accesses import ACCESSES, AccessLog
 from services.gateway.http import HttpDeps, routes
-from services.gateway.playing import Player
+from services.gateway.recordings.accesses import ACCESSES, AccessLog
+from services.gateway.recordings.playing import Player
+from services.gateway.screens.streams import Screens
 from services.gateway.store import AUDIT, AuditLog
-from services.gateway.streams import Screens
 from services.journal import handlers as journal
 from services.journal.store import CALLS, CallLog
 from services.lookup import handlers as lookup

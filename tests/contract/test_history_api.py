@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from services.gateway import history as gateway
+from services.gateway.calls import history as gateway
 from services.journal.store import CALLS, CallLog
 from shared.contracts.calls import CallAnswered, CallEnded, CallRinging, Direction, Party
 from shared.contracts.envelope import Event, Message, wrap

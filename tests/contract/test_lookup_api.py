@@ -11,11 +11,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from services.gateway.accesses import ACCESSES, AccessLog
 from services.gateway.http import HttpDeps, routes
-from services.gateway.playing import Player
+from services.gateway.recordings.accesses import ACCESSES, AccessLog
+from services.gateway.recordings.playing import Player
+from services.gateway.screens.streams import Screens
 from services.gateway.store import AUDIT, AuditLog
-from services.gateway.streams import Screens
 from services.lookup.handlers import router
 from shared.bus.embedded import EmbeddedBus
 from shared.bus.publisher import ServicePublisher

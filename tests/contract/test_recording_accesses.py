@@ -10,7 +10,7 @@ import pymongo
 import pytest
 from pydantic import SecretStr
 
-from services.gateway.accesses import ACCESSES, Access, AccessLog
+from services.gateway.recordings.accesses import ACCESSES, Access, AccessLog
 from shared.clock import ManualClock
 from shared.errors import ContractError
 from shared.ids import new_id

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from services.gateway.accesses import ACCESSES
-from services.gateway.playing import LATE
+from services.gateway.recordings.accesses import ACCESSES
+from services.gateway.recordings.playing import LATE
 from shared.http.auth import Scope
 from shared.recordings.links import PURPOSE, RecordingLinks
 from shared.secrets import SecretBox, new_key

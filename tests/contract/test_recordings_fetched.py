@@ -14,7 +14,7 @@ from aiohttp import web
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from services.gateway.playing import LATE
+from services.gateway.recordings.playing import LATE
 from shared.testing.waiting import eventually
 from tests.contract.crm_api_kit import SECRET
 from tests.contract.recordings_kit import (

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from services.gateway import sheet
+from services.gateway.calls import sheet
 from shared.contracts.history import COLUMNS
 from shared.errors import ContractError
 

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from services.gateway import sheet
+from services.gateway.calls import sheet
 from services.gateway.deps import HttpDeps
 from shared.contracts.history import (
     COLUMNS,

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
 
+from services.gateway.calls.history import readable
 from services.gateway.deps import HttpDeps
-from services.gateway.history import readable
 from shared.contracts.calls import CallPage, CallRecord, Direction, Disposition, FetchCall
 from shared.contracts.columns import Operator
 from shared.contracts.contacts import ContactCard, ContactResolved

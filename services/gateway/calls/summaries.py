@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from services.gateway.calls import may_speak_of
+from services.gateway.calls.reading import may_speak_of
 from services.gateway.deps import HttpDeps
 from shared.contracts.calls import CallSummarised, FetchCall, Summary, Text, Transcription
 from shared.errors import NotFound

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from pydantic import BaseModel, Field
 
-from services.gateway.calls import may_speak_of
+from services.gateway.calls.reading import may_speak_of
 from services.gateway.deps import HttpDeps
 from shared.contracts.calls import CallRecord, FetchCall
 from shared.errors import (

@@ -14,7 +14,7 @@ from typing import BinaryIO, TypeVar
 
 import structlog
 
-from services.gateway.accesses import Access, AccessLog
+from services.gateway.recordings.accesses import Access, AccessLog
 from shared.clock import Clock
 from shared.contracts.calls import CallRecord
 from shared.errors import (

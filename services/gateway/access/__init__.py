@@ -1,0 +1,1 @@
+"""Who may do what: users, their API keys, rates, the audit log."""

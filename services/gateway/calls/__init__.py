@@ -1,0 +1,1 @@
+"""Calls by HTTP: read, searched, exported, summed up, dialled, and on their way into the CRMs."""

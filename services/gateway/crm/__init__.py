@@ -1,0 +1,1 @@
+"""What CRMs know: contacts, users."""

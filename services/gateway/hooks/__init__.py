@@ -1,0 +1,1 @@
+"""What PBXs and CRMs send: checked, made durable, answered before anything is done."""

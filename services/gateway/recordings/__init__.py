@@ -1,0 +1,1 @@
+"""Recordings: who may hear them, where they come from, who heard them."""

@@ -1,0 +1,1 @@
+"""Agents' screens: pops and what else happens, as streams that can be resumed."""

@@ -1,0 +1,1 @@
+"""What administrators set up: tenants, connections, templates, agents, rules."""

@@ -1,0 +1,1 @@
+"""Webhooks out: who wants to be told of what, and what became of telling."""
