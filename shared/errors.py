@@ -7,6 +7,7 @@ Error tree of the mesh. Callers decide by class, never by message text.
     + NotFound
       - Gone              it did exist, and its time is over
     + Conflict            a version moved or a unique key is taken
+      - Stale             what a change was bound to is another by now
     + Rejected            the other side understood and said no
     + Unauthenticated     no or unknown credentials (ours were asked for)
     + Forbidden           known, but not allowed
@@ -15,6 +16,7 @@ Error tree of the mesh. Callers decide by class, never by message text.
     + Unavailable         no connection, a server error
       - OutOfTime         no answer in the time that was given
     + Throttled           asked to slow down; carries ``retry_after``
+      - TooMany           it is who asks us that has to slow down
     + NeedsReconnect      a CRM's grant is lost: waits for a person to connect it again
 """
 
@@ -66,6 +68,12 @@ class Conflict(PermanentError):
     """A unique key is taken, or the document changed since it was read."""
 
     code = "conflict"
+
+
+class Stale(Conflict):
+    """The change was bound to what the thing was, and it is another by now."""
+
+    code = "stale"
 
 
 class Rejected(PermanentError):
@@ -120,6 +128,12 @@ class Throttled(TransientError):
     """The other side asked us to slow down; ``retry_after`` says for how long, where it is known."""
 
     code = "throttled"
+
+
+class TooMany(Throttled):
+    """Who asks us asks too often; ``retry_after`` says when he may again."""
+
+    code = "too_many_requests"
 
 
 class NeedsReconnect(TransientError):

@@ -16,8 +16,9 @@ from pydantic import StringConstraints
 TENANT_PATTERN = r"^[a-z0-9][a-z0-9-]{0,39}$"
 
 TenantId = Annotated[str, StringConstraints(pattern=TENANT_PATTERN)]
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 #: The name of a connection, rule or key within its tenant; the same alphabet as a tenant's.
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 #: A phone of the PBX, as it is dialled inside.
 Extension = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.*#-]{1,32}$")]
 
@@ -54,3 +55,8 @@ def reference(identity: str) -> str:
 def new_token(prefix: str) -> str:
     """A secret of 256 bits, with a prefix by which a leaked one is recognised."""
     return f"{prefix}_{secrets.token_urlsafe(32)}"
+
+
+def new_secret_bytes(length: int) -> bytes:
+    """Of a secret whose form others have laid down."""
+    return secrets.token_bytes(length)

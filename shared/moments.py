@@ -41,9 +41,20 @@ def from_ms(ms: int) -> datetime:
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+
+def _written_out(value: Any) -> Any:
+    """No number: whether it counts seconds or milliseconds, and since when, it does not say."""
+    if isinstance(value, bool | int | float) or (isinstance(value, str) and _NUMBER.match(value)):
+        raise ValueError("a moment is written out, with its zone: 2026-11-21T09:30:00Z")
+    return value
+
+
+_NUMBER = re.compile(r"\s*[-+]?[\d.]+\s*$")
+
 #: A moment on the wire and in a document; a naive time is refused.
 Instant = Annotated[
     AwareDatetime,
+    BeforeValidator(_written_out),
     AfterValidator(to_instant),
     PlainSerializer(to_text, when_used="json"),
     WithJsonSchema({"type": "string", "format": "date-time"}),
@@ -70,4 +81,21 @@ _DURATION = re.compile(r"^(?P<number>\d+(\.\d+)?)\s*(?P<unit>ms|s|m|h|d)?$")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 #: A length of time in settings and site files: ``1.5s``, ``10m``; a bare number is in seconds.
-Duration = Annotated[timedelta, BeforeValidator(to_duration), AfterValidator(_not_negative)]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(to_duration),
+    AfterValidator(_not_negative),
+    # Pydantic's own `format: duration` has neither our forms nor parts of a second.
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {
+                    "type": "string",
+                    "pattern": r"^\s*(\d+(\.\d+)?\s*(ms|s|m|h|d)?|P[0-9A-Z.,]+)\s*$",
+                    "description": "`250ms`, `1.5s`, `10m`, `2h`, `1d`, or as ISO 8601 writes it.",
+                },
+                {"type": "number", "minimum": 0, "description": "Seconds."},
+            ]
+        }
+    ),
+]

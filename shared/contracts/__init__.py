@@ -8,25 +8,31 @@ routing key. A golden sample of each version lies in ``tests/data/contracts`` an
 from shared.contracts import (
     agents,
     calls,
+    cards,
     columns,
     contacts,
     dialing,
     history,
     hooks,
     journal,
+    modules,
     pbx,
     routing,
+    screens,
 )
 
 __all__ = [
     "agents",
     "calls",
+    "cards",
     "columns",
     "contacts",
     "dialing",
     "history",
     "hooks",
     "journal",
+    "modules",
     "pbx",
     "routing",
+    "screens",
 ]

@@ -11,6 +11,11 @@ from shared.contracts.envelope import Command, Event, Query, contract
 from shared.ids import Extension, Name
 from shared.moments import Instant
 
+#: Words from outside: a shop's code, a campaign's name, who asked. On one line, and no NUL in it.
+Word = Annotated[
+    str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
+
 #: Digits with an optional plus; a PBX also takes * and # (feature codes are not for CRMs).
 DialableNumber = Annotated[str, StringConstraints(pattern=r"^\+?[0-9]{2,20}$")]
 
@@ -29,9 +34,14 @@ class DialState(StrEnum):
         """States only go up; both ends are the highest."""
         return min(list(DialState).index(self), list(DialState).index(DialState.ENDED))
 
+    @property
+    def is_final(self) -> bool:
+        """Ended or failed."""
+        return self in {DialState.ENDED, DialState.FAILED}
+
 
 class DialReason(StrEnum):
-    """Why a dial failed, in words that a user understands."""
+    """Why a dial failed; :attr:`words` says it to the user."""
 
     AGENT_NO_ANSWER = "agent_no_answer"
     AGENT_UNREACHABLE = "agent_unreachable"
@@ -42,6 +52,36 @@ class DialReason(StrEnum):
     PBX_UNAVAILABLE = "pbx_unavailable"
     TOO_LATE = "too_late"
     INTERRUPTED = "interrupted"
+    #: By who ordered it, or by the agent.
+    CANCELLED = "cancelled"
+    #: One dial at a time per extension.
+    ALREADY_DIALLING = "already_dialling"
+    #: The tenant's `dialing` does not let this number be dialled.
+    NUMBER_REFUSED = "number_refused"
+    #: The tenant's `dialing` sets a limit, and it is reached.
+    LIMIT_REACHED = "limit_reached"
+
+    @property
+    def words(self) -> str:
+        """One sentence for the user's screen."""
+        return _WORDS[self]
+
+
+_WORDS = {
+    DialReason.AGENT_NO_ANSWER: "Your phone was not picked up.",
+    DialReason.AGENT_UNREACHABLE: "Your phone could not be rung: it is not signed in, or in use.",
+    DialReason.CUSTOMER_BUSY: "The number is busy.",
+    DialReason.CUSTOMER_NO_ANSWER: "Nobody answered at the number.",
+    DialReason.CUSTOMER_UNREACHABLE: "The number could not be reached.",
+    DialReason.PBX_REFUSED: "The telephone system refused the call.",
+    DialReason.PBX_UNAVAILABLE: "The telephone system cannot be reached.",
+    DialReason.TOO_LATE: "The order came too late to be dialled.",
+    DialReason.INTERRUPTED: "It is not known whether the telephone system took the call.",
+    DialReason.CANCELLED: "The call was cancelled.",
+    DialReason.ALREADY_DIALLING: "Your phone is dialling already.",
+    DialReason.NUMBER_REFUSED: "This number may not be dialled.",
+    DialReason.LIMIT_REACHED: "No more calls may be dialled for now.",
+}
 
 
 #: How far a dial is, and why if it failed.
@@ -62,6 +102,15 @@ class DialOrder(BaseModel):
     extension: Extension = Field(description="The agent's phone; it rings first.")
     number: DialableNumber
     requested_at: Instant
+    caller_id: DialableNumber | None = Field(
+        default=None,
+        description="The number that the customer sees; None: as the PBX does by itself.",
+    )
+    shop: Word | None = Field(default=None, description="For which shop of the CRM.")
+    campaign: Word | None = Field(default=None, description="For which campaign.")
+    requested_by: Word | None = Field(
+        default=None, description="`key NAME`, or `crm NAME` for a click in the CRM."
+    )
 
 
 @contract("dials.order", version=1)
@@ -87,6 +136,13 @@ class DialStateChanged(Event):
     number: str
     state: DialState
     reason: DialReason | None = None
+    message: str | None = Field(
+        default=None, description="failed: why, in a sentence for the user."
+    )
+    caller_id: str | None = None
+    shop: str | None = None
+    campaign: str | None = None
+    requested_by: str | None = None
 
     def subject(self) -> str:
         return self.dial_id
@@ -97,7 +153,87 @@ class DialRecord(DialOrder):
     call_id: str | None = None
     state: DialState
     reason: DialReason | None = None
+    message: str | None = Field(
+        default=None, description="failed: why, in a sentence for the user."
+    )
     changed_at: Instant
+    connected_at: Instant | None = Field(default=None, description="When both were there.")
+    ended_at: Instant | None = Field(default=None, description="When it had ended or failed.")
+
+
+class DialWanted(BaseModel):
+    """What somebody wants dialled, before anything is checked."""
+
+    extension: Extension = Field(description="The agent's phone; it rings first.")
+    number: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
+        description="In any spelling; national ones are of the tenant's region."
+    )
+    pbx: Name | None = Field(default=None, description="Which PBX; without it the agent's.")
+    caller_id: Annotated[str, StringConstraints(max_length=64)] | None = Field(
+        default=None, description="One of the tenant's own numbers, for the customer to see."
+    )
+    shop: Word | None = Field(
+        default=None,
+        description="The CRM's shop: its number is shown. By its name in the site, or by the "
+        "number that the CRM has of it; one that nobody knows changes nothing.",
+    )
+    campaign: Word | None = Field(default=None, description="The campaign: its number is shown.")
+
+
+@contract("dials.place", version=1, answer=DialRecord)
+class PlaceDial(Query[DialRecord], DialWanted):
+    """
+    Check a number, take the extension's turn, and have it dialled. The same ``dial_id`` again is
+    the same dial. Raises at who asks: NotFound (no such agent), ContractError (no such number),
+    Forbidden (the tenant's `dialing` refuses it), Conflict (the extension is dialling),
+    Throttled (a limit is reached), Unavailable.
+    """
+
+    dial_id: str
+    requested_by: Word
+    expires_at: Instant = Field(
+        description="Not dialled later than this: nobody wants a phone to ring out of the blue."
+    )
+
+    def subject(self) -> str:
+        return self.dial_id
+
+
+@contract("dials.cancel", version=1, answer=DialRecord)
+class CancelDial(Query[DialRecord]):
+    """End a dial, whatever it has come to. Conflict where it is over, NotFound."""
+
+    dial_id: str
+    requested_by: Word
+    extension: Extension | None = Field(
+        default=None, description="Who may cancel for this phone alone."
+    )
+
+    def subject(self) -> str:
+        return self.dial_id
+
+
+class DialPage(BaseModel):
+    dials: tuple[DialRecord, ...]
+    next_cursor: str | None = None
+
+
+@contract("dials.list", version=1, answer=DialPage)
+class ListDials(Query[DialPage]):
+    """Dials of the tenant, the newest first; all that is said must hold."""
+
+    extension: Extension | None = None
+    states: tuple[DialState, ...] = ()
+    under_way: bool | None = None
+    number: str | None = Field(default=None, description="In any spelling.")
+    requested_by: Word | None = None
+    campaign: Word | None = None
+    shop: Word | None = None
+    since: Instant | None = None
+    until: Instant | None = None
+    dial_ids: Annotated[tuple[str, ...], Field(max_length=500)] | None = None
+    limit: Annotated[int, Field(ge=1, le=500)] = 50
+    cursor: Annotated[str, StringConstraints(max_length=1000)] | None = None
 
 
 @contract("dials.fetch", version=1, answer=DialRecord)

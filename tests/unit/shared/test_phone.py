@@ -10,7 +10,12 @@ from shared.phone import (
     MAX_DIGITS,
     PhoneNumber,
     country_of,
+    is_emergency,
+    is_short_code,
+    kind_of,
+    number_to_dial,
     parse,
+    plain_number,
     same_number,
     spellings,
     valid_format,
@@ -365,3 +370,57 @@ def test_a_pattern_spells_a_number_of_as_many_digits(pattern: str) -> None:
 )
 def test_a_number_is_of_a_country(e164: str, country: str | None) -> None:
     assert country_of(e164) == country
+
+
+# -- numbers that somebody wants dialled -----------------------------------------------------------
+
+some_region = st.none() | st.sampled_from(sorted(phonenumbers.SUPPORTED_REGIONS))
+
+
+@settings(deadline=None)
+@given(text=st.text(max_size=40) | numeric_texts)
+def test_what_is_plain_is_plain_again_and_whatever_else_is_refused(text: str) -> None:
+    plain = plain_number(text)
+
+    assert plain is None or plain_number(plain) == plain
+    assert plain is None or plain.removeprefix("+").isascii()
+
+
+@settings(deadline=None, max_examples=300)
+@given(text=st.from_regex(r"\+?[0-9]{2,20}", fullmatch=True), region=some_region)
+def test_a_number_to_dial_is_the_same_wherever_it_is_read(text: str, region: str | None) -> None:
+    e164 = number_to_dial(text, region)
+
+    if e164 is not None:
+        assert {number_to_dial(e164, other) for other in (None, "US", "GB", "IT", region)} == {e164}
+        assert 6 <= len(e164) <= 16
+
+
+def examples(kind: int) -> list[tuple[str, str]]:
+    """Region and E.164 of each country of which the metadata has one."""
+    found = []
+    for region in sorted(phonenumbers.SUPPORTED_REGIONS):
+        number = phonenumbers.example_number_for_type(region, kind)
+        if number is not None:
+            found.append((region, phonenumbers.format_number(number, PhoneNumberFormat.E164)))
+    return found
+
+
+@pytest.mark.parametrize(("region", "e164"), examples(PhoneNumberType.FIXED_LINE))
+def test_a_number_of_each_country_is_dialled_however_it_is_spelt(region: str, e164: str) -> None:
+    number = phonenumbers.parse(e164)
+    for form in (PhoneNumberFormat.INTERNATIONAL, PhoneNumberFormat.NATIONAL):
+        plain = plain_number(phonenumbers.format_number(number, form))
+        assert plain is not None
+        assert number_to_dial(plain, region) == e164, form
+    assert not is_emergency(e164, region)
+    assert not is_short_code(e164, region)
+
+
+@pytest.mark.parametrize(("region", "e164"), examples(PhoneNumberType.PREMIUM_RATE))
+def test_a_premium_number_is_one_with_digits_too_many(region: str, e164: str) -> None:
+    """The network ignores them."""
+    assert kind_of(e164) == "premium"
+    for more in ("0", "00", "99"):
+        let = number_to_dial(e164 + more, region)
+        assert let is None or not let.startswith(e164) or kind_of(let) == "premium", more

@@ -138,7 +138,8 @@ def plain_values_of(kind: Any, limits: tuple[Any, ...]) -> st.SearchStrategy[Any
     if kind is str:
         if pattern := bound(limits, "pattern"):
             return st.from_regex(pattern.strip("^$"), fullmatch=True)
-        return st.text(max_size=min(bound(limits, "max_length") or 8, 8))
+        most = min(bound(limits, "max_length") or 8, 8)
+        return st.text(min_size=bound(limits, "min_length") or 0, max_size=most)
     assert kind is int, f"no values for {kind}"
     return st.integers(bound(limits, "ge"), bound(limits, "le"))
 
