@@ -29,7 +29,7 @@ from shared.bus.delivery import (
     letter_id,
     text_of,
 )
-from shared.bus.port import Consumer, DeadLetter, ForeignDoor, Subscription
+from shared.bus.port import Consumer, DeadLetter, ForeignDoor, Subscription, WhichLetters
 from shared.bus.topology import DELIVERY_LIMIT, Topology
 from shared.clock import Clock
 from shared.contracts.envelope import Message, Query
@@ -363,10 +363,19 @@ class EmbeddedDeadLetters:
         self._db = db
         self._clock = clock
 
-    async def list(self, *, service: str | None = None, limit: int = 100) -> Sequence[DeadLetter]:
-        where, params = ("AND service = ?", (service, limit)) if service else ("", (limit,))
-        rows = await self._rows(where + " ORDER BY died_ms, seq LIMIT ?", params)
-        return [_letter(row) for row in rows]
+    async def list(
+        self, which: WhichLetters | None = None, /, *, limit: int = 100
+    ) -> Sequence[DeadLetter]:
+        which = which or WhichLetters()
+        tests = {
+            "AND service = ?": which.service,
+            "AND coalesce(tenant, '') = ?": which.tenant,
+            "AND type = ?": which.contract,
+            "AND died_ms >= ?": None if which.since is None else to_ms(which.since),
+        }
+        said = {test: value for test, value in tests.items() if value is not None}
+        rest = f"{' '.join(said)} ORDER BY died_ms, seq LIMIT ?"
+        return [_letter(row) for row in await self._rows(rest, (*said.values(), limit))]
 
     async def get(self, letter_id: str) -> DeadLetter:
         rows = await self._rows("AND letter_id = ? LIMIT 1", (letter_id,))

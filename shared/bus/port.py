@@ -117,10 +117,35 @@ class DeadLetter(BaseModel):
     message: str = Field(description="The message as it came.")
 
 
+#: In place of a tenant: letters whose message says none.
+OF_NO_TENANT = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhichLetters:
+    """All that is said must hold; *contract* is a wire name."""
+
+    service: str | None = None
+    tenant: str | None = None
+    contract: str | None = None
+    #: Died at that moment, or later.
+    since: datetime | None = None
+
+    def has(self, letter: DeadLetter) -> bool:
+        return (
+            self.service in {None, letter.service}
+            and self.tenant in {None, letter.tenant or OF_NO_TENANT}
+            and self.contract in {None, letter.type}
+            and (self.since is None or letter.died_at >= self.since)
+        )
+
+
 class DeadLetters(Protocol):
     """What the consumers of this bus could not handle."""
 
-    async def list(self, *, service: str | None = None, limit: int = 100) -> Sequence[DeadLetter]:
+    async def list(
+        self, which: WhichLetters | None = None, /, *, limit: int = 100
+    ) -> Sequence[DeadLetter]:
         """Oldest first. Raises: Unavailable."""
         ...
 

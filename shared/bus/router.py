@@ -96,6 +96,13 @@ class Router(Generic[D]):
         ]
 
 
+def joined(*routers: Router[Any]) -> Router[Any]:
+    """One service's tables, each over dependencies of its own, as one: to be listed, not bound."""
+    found: Router[Any] = Router(routers[0].service)
+    found.routes = [route for router in routers for route in router.routes]
+    return found
+
+
 def _bound(handler: Callable[[D, Message[Any]], Awaitable[Any]], deps: D) -> Handler:
     async def call(message: Message[Any]) -> BaseModel | None:
         return cast("BaseModel | None", await handler(deps, message))

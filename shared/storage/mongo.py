@@ -8,7 +8,7 @@ will replace it here: docs/decisions/0003-motor-behind-a-port.md.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network
@@ -23,6 +23,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from pydantic import SecretStr, ValidationError
 from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.errors import (
+    BulkWriteError,
     DocumentTooLarge,
     DuplicateKeyError,
     OperationFailure,
@@ -64,6 +65,7 @@ _AT_ONCE: int = max_workers
 #: For the farewell to a server that may not be there.
 _CLOSE_SECONDS = 0.5
 _REFUSED = frozenset({13, 18})  # Unauthorized, AuthenticationFailed
+_DUPLICATE = 11000
 _OTHER_INDEX = frozenset({85, 86})  # IndexOptionsConflict, IndexKeySpecsConflict
 #: What a call returned from is on the disk of most nodes, whatever the URL says.
 _DURABLE = WriteConcern(w="majority", j=True)
@@ -147,6 +149,21 @@ class MongoCollection(Generic[D]):
 
     async def add(self, document: D) -> None:
         await self._unique(document.key, lambda: self._documents.insert_one(self._row(document)))
+
+    async def add_all(self, documents: Sequence[D]) -> None:
+        rows = [self._row(document) for document in documents]
+        if not rows:
+            return
+        async with self._call():
+            try:
+                # Unordered: one that is there keeps out no other.
+                await self._documents.insert_many(rows, ordered=False)
+            except BulkWriteError as error:
+                found = error.details.get("writeErrors", [])
+                if error.details.get("writeConcernErrors") or any(
+                    one.get("code") != _DUPLICATE for one in found
+                ):
+                    raise
 
     async def put(self, document: D) -> None:
         row = self._row(document)

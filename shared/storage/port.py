@@ -154,6 +154,14 @@ class Collection(Protocol[D]):
         """Raises: Conflict, when the key or a unique index is taken."""
         ...
 
+    async def add_all(self, documents: Sequence[D]) -> None:
+        """
+        In one go. One whose key or unique value is taken is left out, be the other past its time:
+        so the same again is harmless. After an error some of them may be there.
+        Raises: ContractError, for one that cannot be held.
+        """
+        ...
+
     async def put(self, document: D) -> None:
         """Insert or replace, whatever the version. Raises: Conflict by a unique index."""
         ...

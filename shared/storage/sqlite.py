@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
@@ -87,6 +87,14 @@ class SqliteCollection(Generic[D]):
     async def add(self, document: D) -> None:
         row = self._row(document)
         await self._write(lambda db: self._insert(db, row))
+
+    async def add_all(self, documents: Sequence[D]) -> None:
+        rows = [self._row(document) for document in documents]
+        statement = (
+            f"INSERT OR IGNORE INTO {self._table} (key, version, expires_ms, body) "  # noqa: S608  our own name
+            "VALUES (?,?,?,?)"
+        )
+        await self._write(lambda db: db.executemany(statement, rows))
 
     async def put(self, document: D) -> None:
         row = self._row(document)

@@ -15,7 +15,15 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from shared.bus.port import Consumer, DeadLetter, MessageBus, RetryPolicy, Subscription
+from shared.bus.port import (
+    OF_NO_TENANT,
+    Consumer,
+    DeadLetter,
+    MessageBus,
+    RetryPolicy,
+    Subscription,
+    WhichLetters,
+)
 from shared.bus.publisher import ServicePublisher
 from shared.bus.topology import DELIVERY_LIMIT
 from shared.clock import SystemClock
@@ -268,6 +276,34 @@ class BusContract(ABC):
             oldest = await bus.dead_letters.list(limit=2)
         assert [letter.service for letter in oldest] == ["lookup", "lookup"]
 
+    async def test_letters_are_found_by_what_they_are_of(self) -> None:
+        started, ended = Seen(*[Rejected("no")] * 2), Seen(Rejected("no"))
+        async with self.opened(
+            listening(started, service="lookup"),
+            listening(ended, service="journal", contract=CallEnded),
+        ) as bus:
+            await publishing(bus).publish(a_call(call_id="c1"), tenant="acme")
+            await eventually(lambda: letters(bus, 1))
+            await publishing(bus).publish(a_call(call_id="c2"), tenant="globex")
+            await eventually(lambda: letters(bus, 2))
+            await publishing(bus).publish(CallEnded(call_id="c1", pbx="main"), tenant="acme")
+            await eventually(lambda: letters(bus, 3))
+
+            async def found(limit: int = 100, **which: Any) -> list[tuple[str, str | None]]:
+                shown = await bus.dead_letters.list(WhichLetters(**which), limit=limit)
+                return [(letter.type, letter.tenant) for letter in shown]
+
+            first, second, third = await bus.dead_letters.list()
+            a, g = (first.type, "acme"), (first.type, "globex")
+            assert await found(tenant="acme") == [a, (third.type, "acme")]
+            assert await found(tenant="acme", limit=1) == [a]
+            assert await found(tenant="globex", limit=1) == [g]
+            assert await found(tenant=OF_NO_TENANT) == await found(tenant="initech") == []
+            assert await found(contract=first.type) == [a, g]
+            assert await found(service="journal", tenant="acme") == [(third.type, "acme")]
+            assert await found(since=second.died_at) == [g, (third.type, "acme")]
+            assert await found(since=third.died_at + timedelta(milliseconds=1)) == []
+
     async def test_a_letter_is_kept_however_often_it_is_looked_at(self) -> None:
         seen = Seen(Rejected("no"))
         async with self.opened(listening(seen)) as bus:
@@ -275,7 +311,7 @@ class BusContract(ABC):
             letter = await the_only_letter(bus)
             for _ in range(30):
                 assert await bus.dead_letters.get(letter.letter_id) == letter
-            assert await bus.dead_letters.list(service="lookup") == []
+            assert await bus.dead_letters.list(WhichLetters(service="lookup")) == []
             with pytest.raises(NotFound):
                 await bus.dead_letters.get("unknown")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -22,16 +22,19 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from shared.clock import Clock, SystemClock
+from shared.contracts.agents import AgentStatus
 from shared.contracts.calls import Direction, Disposition
+from shared.contracts.cards import CardMoment
 from shared.contracts.contacts import ContactCard
 from shared.crm.connections import Account, CrmConnections
 from shared.crm.engine.changes import HookRequest
 from shared.crm.engine.connector import TemplateConnector
 from shared.crm.glance import Glance
-from shared.crm.port import JournalEntry, NewContact
+from shared.crm.port import CallCard, JournalEntry, NewContact, TelephonyModule
 from shared.crm.registry import Templates
 from shared.net.client import HttpClient
 from shared.net.guard import AddressGuard, networks
+from shared.net.requests import RequestNotes
 from shared.observe.metrics import Metrics
 from shared.phone import parse
 from shared.secrets import SecretBox, new_key
@@ -58,6 +61,17 @@ class Do(StrEnum):
     FIND = "find"
     HOOK = "hook"
     POLL = "poll"
+    #: The CRM's telephony module is registered, and read.
+    REGISTER = "register"
+    MODULE = "module"
+    CARD = "card"
+    #: Requests of the CRM are read: a click, a user's status.
+    CLICK = "click"
+    HEARD = "heard"
+    #: The CRM is told a user's status.
+    TELL = "tell"
+    #: The page for a new contact.
+    NEW_PAGE = "new_page"
 
 
 class Answer(Strict):
@@ -233,9 +247,9 @@ class Recorder:
 
 @asynccontextmanager
 async def recorder(
-    folder: Path | None = None, *, clock: Clock | None = None
+    folder: Path | None = None, *, clock: Clock | None = None, notes: RequestNotes | None = None
 ) -> AsyncIterator[Recorder]:
-    """*folder*: of templates beside those that ship."""
+    """*folder*: of templates beside those that ship; *notes*: where each request is noted."""
     clock = clock or SystemClock()
     db = SqliteFile(None)
     await db.open()
@@ -253,6 +267,7 @@ async def recorder(
                 templates=templates,
                 # What is sent must not hang on how busy the machine is.
                 glance=Glance(clock, within=_WITHIN),
+                notes=notes,
             )
             try:
                 yield Recorder(connections, box, templates)
@@ -262,7 +277,7 @@ async def recorder(
         await db.close()
 
 
-async def play(  # noqa: C901  a case for each thing that a cassette can do
+async def play(  # noqa: C901, PLR0912  a case for each thing that a cassette can do
     connector: TemplateConnector, cassette: Cassette, region: str | None
 ) -> dict[str, Any]:
     """What came of it, in the words of ``expect``. Raises: MeshError."""
@@ -324,6 +339,74 @@ async def play(  # noqa: C901  a case for each thing that a cassette can do
             since = datetime.fromisoformat(given["since"])
             found = await connector.poll_changes(since, within=_WITHIN)
             return {"changes": [change.model_dump(mode="json") for change in found]}
+        case Do.NEW_PAGE:
+            page = await connector.new_contact_page(
+                parse(given["number"], region), given.get("display_name"), given.get("modules", ())
+            )
+            return {"page_url": page}
+        case _:
+            return await _play_telephony(connector, cassette)
+
+
+async def _play_telephony(connector: TemplateConnector, cassette: Cassette) -> dict[str, Any]:
+    given = cassette.given
+    match cassette.do:
+        case Do.REGISTER:
+            report = await connector.register_module(module_of(given), within=_WITHIN)
+            return {"registered": report.registered, "unknown": list(report.unknown)}
+        case Do.MODULE:
+            report = await connector.read_module(module_of(given), within=_WITHIN)
+            return {"registered": report.registered, "differs": list(report.differs)}
+        case Do.CARD:
+            return {"unreached": list(await connector.show_card(card_of(given), within=_WITHIN))}
+        case Do.CLICK:
+            return asdict(connector.read_click(given["query"]))
+        case Do.HEARD:
+            return asdict(connector.read_status(given["query"], given.get("words", {})))
+        case Do.TELL:
+            word = connector.status_word(AgentStatus(given["status"]), given.get("words", {}))
+            if word is not None:
+                await connector.tell_status(
+                    given["user"], word, extension=given.get("extension", "101"), within=_WITHIN
+                )
+            return {"word": word}
+        case _:
+            raise AssertionError(cassette.do)
+
+
+def module_of(given: Mapping[str, Any]) -> TelephonyModule:
+    """With addresses and an id that are no secrets in a cassette."""
+    own: dict[str, Any] = {
+        "code": "callmesh",
+        "title": "callmesh",
+        "logo": None,
+        "client_id": "client-0001",
+        "dial_url": "https://mesh.example/v1/crm-calls/acme.retail.dialsecret00001/dial",
+        "status_url": "https://mesh.example/v1/crm-calls/acme.retail.dialsecret00001/status",
+        "settings_url": None,
+        "codes": {},
+        "shops": {},
+        "editable": False,
+    }
+    return TelephonyModule(**{**own, **given})
+
+
+def card_of(given: Mapping[str, Any]) -> CallCard:
+    contact = given.get("contact")
+    disposition = given.get("disposition")
+    return CallCard(
+        moment=CardMoment(given["moment"]),
+        call_id=given.get("call_id", "call-0001"),
+        direction=Direction(given.get("direction", "inbound")),
+        number=given["number"],
+        own_number=given.get("own_number"),
+        extensions=tuple(given["extensions"]),
+        users=given.get("users", {}),
+        disposition=Disposition(disposition) if disposition else None,
+        contact=ContactCard(connection="crm", **{"display_name": "", **contact})
+        if contact
+        else None,
+    )
 
 
 def entry_of(given: Mapping[str, Any]) -> JournalEntry:

@@ -133,6 +133,22 @@ class StoreContract(ABC):
                 await things.add(Thing(key="k", size=2))
             assert (await things.get("k")).size == 1
 
+    async def test_many_are_added_at_once_and_again_without_harm(self, clock: ManualClock) -> None:
+        many = [Thing(key=f"k{n}", name=f"n{n}", size=n) for n in range(300)]
+        async with self.opened(clock) as store:
+            things = store.collection(THINGS)
+            await things.add_all([])
+            await things.add_all(many[:100])
+            await things.replace(many[7].model_copy(update={"size": -1}))
+            # Among those that are there already, and beside one whose name another has.
+            await things.add_all([*many, Thing(key="late", name="n3")])
+
+            assert await things.count() == 300
+            assert (await things.get("k7")).size == -1
+            assert await things.get("k299") == many[299]
+            with pytest.raises(NotFound):
+                await things.get("late")
+
     async def test_put_inserts_and_replaces(self, clock: ManualClock) -> None:
         async with self.opened(clock) as store:
             things = store.collection(THINGS)

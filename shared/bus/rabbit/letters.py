@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMe
 
 from shared.bus.delivery import CRASHED, dead_letter, letter_id
 from shared.bus.foreign import FOREIGN
-from shared.bus.port import DeadLetter
+from shared.bus.port import DeadLetter, WhichLetters
 from shared.bus.rabbit.headers import death_of, moment, whole
 from shared.bus.rabbit.session import LOST, unasked, words_of
 from shared.bus.topology import Topology
@@ -57,17 +57,23 @@ class RabbitDeadLetters:
         self._owner = owner
         self._one_look = asyncio.Lock()
 
-    async def list(self, *, service: str | None = None, limit: int = 100) -> Sequence[DeadLetter]:
+    async def list(
+        self, which: WhichLetters | None = None, /, *, limit: int = 100
+    ) -> Sequence[DeadLetter]:
+        which = which or WhichLetters()
         found: list[DeadLetter] = []
-        services = [name for name in self._owner.services if service in {None, name}]
+        services = [name for name in self._owner.services if which.service in {None, name}]
         async with self._looking() as channel:
             for name in services:
-                letters = self._letters(channel, name)
-                for _ in range(limit):
-                    incoming = await anext(letters, None)
-                    if incoming is None:
-                        break
-                    found.append(_letter(name, incoming))
+                of_service = 0
+                async with aclosing(self._letters(channel, name)) as letters:
+                    async for incoming in letters:
+                        letter = _letter(name, incoming)
+                        if which.has(letter):
+                            found.append(letter)
+                            of_service += 1
+                        if of_service == limit:
+                            break
         return sorted(found, key=lambda letter: letter.died_at)[:limit]
 
     async def get(self, letter_id: str) -> DeadLetter:
@@ -107,7 +113,7 @@ class RabbitDeadLetters:
 
     async def _letters(
         self, channel: AbstractChannel, service: str
-    ) -> AsyncIterator[AbstractIncomingMessage]:
+    ) -> AsyncGenerator[AbstractIncomingMessage]:
         queue = await channel.get_queue(self._topology.dead(service), ensure=False)
         while (incoming := await queue.get(fail=False, timeout=_GET_SECONDS)) is not None:
             yield incoming
