@@ -155,13 +155,17 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DialRequest:
-    """Ring *extension* for *ring_for*, then *number*. *user*: the PBX's own id of the agent."""
+    """
+    Ring *extension* for *ring_for*, then *number*. *user*: the PBX's own id of the agent.
+    *caller_id*: the number that the customer shall see; None: as the PBX does by itself.
+    """
 
     reference: str
     extension: str
     number: str
     ring_for: timedelta
     user: str | None = None
+    caller_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +175,38 @@ class DialReceipt:
     pbx_call_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HangUp:
+    """Which call to end: the order's *reference*, and what the PBX calls the call, where known."""
+
+    reference: str
+    extension: str
+    pbx_call_id: str | None = None
+    user: str | None = None
+
+
 #: The reference of an order that the PBX took and then could not carry out, and why.
 OnRefusal = Callable[[str, DialReason], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SocketOrder:
+    """
+    An order over a PBX's own *protocol* as it was given, and what was said of it. *text*: what it
+    was given with; no secret is in one.
+    """
+
+    protocol: str
+    name: str
+    text: str
+    at: datetime
+    took: timedelta
+    answer: str | None = None
+    error: str | None = None
+
+
+#: Told of each; never waits, never fails.
+OnOrder = Callable[[SocketOrder], None]
 
 
 class Switchboard(Protocol):
@@ -196,8 +230,32 @@ class Switchboard(Protocol):
         """
         ...
 
-    async def set_status(self, agent: AgentAt, status: AgentStatus, *, within: timedelta) -> None:
-        """Raises: Rejected (also where the PBX knows no such status), Unavailable."""
+    async def hang_up(self, call: HangUp, *, within: timedelta) -> None:
+        """
+        Ends the call of an order, all its legs; one that is over is no fault.
+
+        Raises: Rejected with the PBX's words, also of a PBX that cannot; Unavailable.
+        """
+        ...
+
+    async def set_status(
+        self,
+        agent: AgentAt,
+        status: AgentStatus,
+        *,
+        own: str | None = None,
+        within: timedelta,
+    ) -> None:
+        """
+        *own*: the PBX's own word for *status*, where the site or a person says one; else the
+        adapter's for *status*.
+
+        Raises: Rejected (also where the PBX knows no such status), Unavailable.
+        """
+        ...
+
+    def heard_as(self, status: AgentStatus, own: str | None = None) -> AgentStatus:
+        """As what this PBX tells it once it was set: one with fewer words makes one of several."""
         ...
 
 

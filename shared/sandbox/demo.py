@@ -102,8 +102,8 @@ class MeshApi:
             f"{self._url}/v1/agents/{extension}/events", headers=self._headers, timeout=timeout
         ) as response:
             async for line in response.content:
-                if line.startswith(b"data: "):
-                    yield json.loads(line[6:])
+                if line.startswith(b"data: ") and (event := json.loads(line[6:]))["kind"] != "alive":
+                    yield event
 
 
 @asynccontextmanager

@@ -35,6 +35,8 @@ _PHONES = frozenset({"101", "102", "103"})
 #: As the sample dialplan caps it.
 _ROUTE_WITHIN = timedelta(seconds=2.5)
 _AGI_LINE_BYTES = 4096
+#: What there still is of a call that is hung up.
+_ENDS = frozenset({"HangupRequest", "BridgeLeave", "Hangup"})
 #: What events and CoreShowChannels say of a channel alike.
 _SHOWN = (
     *("Channel", "ChannelStateDesc", "CallerIDNum", "CallerIDName"),
@@ -104,6 +106,8 @@ class SandboxPbx:
         self.forbids: set[str] = set()
         self.logins = 0
         self._originated: set[asyncio.Task[object]] = set()
+        #: Of each click-to-call that is under way: set when it is hung up.
+        self._over: dict[str, asyncio.Event] = {}
         self._serial = 500
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
@@ -140,12 +144,13 @@ class SandboxPbx:
     async def _play(self, what: Recording, cast: Cast, played: Played) -> None:
         began = self.clock.now()
         asked = timedelta(0)
+        over = self._over.get(cast.linkedid)
         for number, step in enumerate(what.steps(cast)):
             due = began + asked + step.after / self.speed
-            wait = due - self.clock.now()
-            if wait > timedelta(0):
-                await self.clock.sleep(wait)
+            await self._sleep(due - self.clock.now(), over)
             message, text = step.message, step.text
+            if over is not None and over.is_set() and message.event not in _ENDS:
+                continue
             if self.monitor is not None:
                 for name in _RECORDED.findall(text):
                     await asyncio.to_thread(write_tone, self.monitor / name)
@@ -156,6 +161,30 @@ class SandboxPbx:
                 before = self.clock.now()
                 played.variables = await self._ask_route(message)
                 asked = self.clock.now() - before
+
+    async def _sleep(self, time: timedelta, over: asyncio.Event | None) -> None:
+        """For as long as that, or until the call is hung up."""
+        if time <= timedelta(0) or (over is not None and over.is_set()):
+            return
+        if over is None:
+            await self.clock.sleep(time)
+            return
+        naps = [asyncio.ensure_future(self.clock.sleep(time)), asyncio.ensure_future(over.wait())]
+        try:
+            await asyncio.wait(naps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for nap in naps:
+                nap.cancel()
+
+    def hang_up(self, channel: str) -> bool:
+        """The click-to-call that the channel of this name or Uniqueid is of. Whether there is one."""
+        for item in self.channels.items():
+            if channel in {item.get("Channel"), item.get("Uniqueid")}:
+                over = self._over.get(item.get("Linkedid", ""))
+                if over is not None:
+                    over.set()
+                return over is not None
+        return False
 
     def _tell(self, text: str) -> None:
         data = f"{text}\r\n\r\n".encode()
@@ -227,7 +256,11 @@ class SandboxPbx:
             click=click,
             action_id=click,
         )
-        return await self.play(name, cast)
+        self._over[click] = asyncio.Event()
+        try:
+            return await self.play(name, cast)
+        finally:
+            del self._over[click]
 
 
 class _Session:
@@ -257,6 +290,10 @@ class _Session:
             self._answer(action, "Success", Ping="Pong")
         elif name == "CoreShowChannels":
             self._show_channels(action)
+        elif name == "Hangup" and self._pbx.hang_up(action.get("Channel")):
+            self._answer(action, "Success", Message="Channel Hungup")
+        elif name == "Hangup":
+            self._answer(action, "Error", Message="No such channel")
         elif name == "Originate":
             self._answer(action, "Success", Message="Originate successfully queued")
             self._pbx.originate(action)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
@@ -17,6 +17,7 @@ from shared.http.auth import KEY_PARAMETER
 from shared.http.routes import RawRequest
 from shared.net.client import HttpClient
 from shared.net.guard import contains
+from shared.net.requests import NoNotes, RequestNotes
 from shared.observe.metrics import Metrics
 from shared.pbx.asterisk.adapter import AsteriskSettings, asterisk_adapter
 from shared.pbx.freeswitch.adapter import FreeSwitchSettings, freeswitch_adapter
@@ -43,6 +44,7 @@ from shared.site.pbx import (
     WazoPbx,
     YeastarPbx,
 )
+from shared.site.pbxnotes import NotedRecordings, PbxNotes, secrets_of
 from shared.site.recordings import by_http
 
 log = structlog.get_logger(__name__)
@@ -68,8 +70,16 @@ class Adapters:
     """Makes adapters; the one of a connection is kept while that stays as it is."""
 
     def __init__(
-        self, *, secrets: SecretBox, http: HttpClient, clock: Clock, metrics: Metrics
+        self,
+        *,
+        secrets: SecretBox,
+        http: HttpClient,
+        clock: Clock,
+        metrics: Metrics,
+        notes: RequestNotes | None = None,
     ) -> None:
+        """*notes*: where each request to a PBX is noted."""
+        self._notes = notes or NoNotes()
         self._secrets = secrets
         self._http = http
         self._clock = clock
@@ -115,7 +125,12 @@ class Adapters:
             case FilesOfPbx(folder=folder):
                 return RecordingFolder(Path(folder))
             case HttpOfPbx() as said:
-                return by_http(pbx.name, said, self._http, self._secrets)
+                secrets = [*said.headers.values(), *([said.password] if said.password else [])]
+                opened = [self._secrets.open(one).get_secret_value() for one in secrets]
+                notes = self._noting(site.tenant, pbx.name, said.origin.host or "", opened)
+                return NotedRecordings(
+                    by_http(pbx.name, said, notes.http(self._http), self._secrets)
+                )
         return self.of(site, pbx).recordings
 
     async def check(self, site: Site, pbx: Pbx) -> AsyncIterator[Finding]:
@@ -137,15 +152,47 @@ class Adapters:
         self, tenant: str, pbx: str, settings: PbxSettings, *, phones: Phones | None = None
     ) -> PbxAdapter:
         """A new one. *phones*, where a check can compare them. Raises: BadSetting."""
-        http, clock, metrics = self._http, self._clock, self._metrics
+        notes = self._noting(tenant, pbx, getattr(settings, "host", ""), secrets_of(settings))
+        return notes.noting(self._made_of(tenant, pbx, settings, notes, phones))
+
+    def _noting(self, tenant: str, pbx: str, host: str, secrets: Sequence[str]) -> PbxNotes:
+        return PbxNotes(
+            tenant=tenant,
+            pbx=pbx,
+            host=host,
+            secrets=secrets,
+            notes=self._notes,
+            clock=self._clock,
+        )
+
+    def _made_of(
+        self,
+        tenant: str,
+        pbx: str,
+        settings: PbxSettings,
+        notes: PbxNotes,
+        phones: Phones | None,
+    ) -> PbxAdapter:
+        """Raises: BadSetting."""
+        http, clock, metrics = notes.http(self._http), self._clock, self._metrics
         match settings:
             case AsteriskSettings():
                 return asterisk_adapter(
-                    settings, tenant=tenant, pbx=pbx, clock=clock, metrics=metrics
+                    settings,
+                    tenant=tenant,
+                    pbx=pbx,
+                    clock=clock,
+                    metrics=metrics,
+                    on_order=notes.ordered,
                 )
             case FreeSwitchSettings():
                 return freeswitch_adapter(
-                    settings, tenant=tenant, pbx=pbx, clock=clock, metrics=metrics
+                    settings,
+                    tenant=tenant,
+                    pbx=pbx,
+                    clock=clock,
+                    metrics=metrics,
+                    on_order=notes.ordered,
                 )
             case GenericSettings():
                 return generic_adapter(settings, tenant=tenant, pbx=pbx)
@@ -236,6 +283,7 @@ def _settings_of(pbx: Pbx, site: Site, box: SecretBox) -> PbxSettings:
                 fingerprint=_bytes(pbx.fingerprint),
                 technology=pbx.technology,
                 outbound_context=pbx.outbound_context,
+                statuses=pbx.statuses,
             )
         case FreeSwitchPbx():
             return FreeSwitchSettings(
@@ -246,6 +294,7 @@ def _settings_of(pbx: Pbx, site: Site, box: SecretBox) -> PbxSettings:
                 outbound_context=pbx.outbound_context,
                 domain=pbx.domain,
                 queue_domain=pbx.queue_domain,
+                statuses=pbx.statuses,
             )
         case GenericPbx():
             return GenericSettings(signing_secret=_opened(pbx.signing_secret, box))
@@ -281,6 +330,7 @@ def _settings_of(pbx: Pbx, site: Site, box: SecretBox) -> PbxSettings:
                 tenant_uuid=pbx.tenant_uuid,
                 context=pbx.context,
                 fingerprint=_bytes(pbx.fingerprint),
+                statuses=pbx.statuses,
             )
         case YeastarPbx():
             return YeastarSettings(
@@ -293,6 +343,7 @@ def _settings_of(pbx: Pbx, site: Site, box: SecretBox) -> PbxSettings:
                 webhook_secret=_opened(pbx.webhook_secret, box),
                 queues=frozenset(pbx.queues),
                 auto_answer=pbx.auto_answer,
+                statuses=pbx.statuses,
             )
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, StringConstraints
 from yarl import URL
 
-from shared.contracts.agents import AgentStatus
+from shared.contracts.agents import AgentStatus, OwnWord
 from shared.ids import Name
 from shared.moments import Duration
 from shared.site.fetching import FetchRecordings
@@ -42,6 +42,14 @@ def _address(text: str) -> str:
     return text.rstrip("/")
 
 
+def _written_out(value: object) -> object:
+    """A number is no address, though Python makes one of it."""
+    if isinstance(value, bool | int | float):
+        raise ValueError("a network is written out: 192.0.2.0/24")  # noqa: TRY004  pydantic's
+    return value
+
+
+Network = Annotated[IPvAnyNetwork, BeforeValidator(_written_out)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Address = Annotated[str, StringConstraints(max_length=500), AfterValidator(_address)]
 Fingerprint = Annotated[str, BeforeValidator(_fingerprint)]
@@ -64,10 +72,15 @@ class PbxPart(Part):
     ring_agent: Duration = Field(
         default=timedelta(seconds=15), description="How long click-to-call rings the agent."
     )
-    senders: tuple[IPvAnyNetwork, ...] = Field(
+    senders: tuple[Network, ...] = Field(
         default=(),
         description="Networks from which this PBX's hooks, and questions in its own form, may come, "
         "beside their API key; empty: from anywhere.",
+    )
+    statuses: dict[AgentStatus, OwnWord] = Field(
+        default_factory=dict,
+        description="Our status → this PBX's own word, where it has another; what it says comes "
+        "back as ours.",
     )
     fetch_recordings: FetchRecordings | None = Field(
         default=None,
@@ -95,7 +108,7 @@ class AsteriskPbx(PbxPart):
     outbound_context: Context = Field(
         default="outbound", description="Dialplan context that dials outside numbers."
     )
-    askers: tuple[IPvAnyNetwork, ...] = Field(
+    askers: tuple[Network, ...] = Field(
         default=(), description="Networks from which this PBX asks for routes without an API key."
     )
 
@@ -200,9 +213,6 @@ class UisPbx(PbxPart):
         description="The account's number that click-to-call dials with."
     )
     zone: Zone = Field(default="Europe/Moscow", description="Time zone of the account.")
-    statuses: dict[AgentStatus, Text] = Field(
-        default_factory=dict, description="Our status → the account's, where it is another."
-    )
     calls_available: bool = Field(
         default=False, description="Set the older flag `calls_available` in place of the status."
     )

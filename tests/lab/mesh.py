@@ -204,7 +204,7 @@ class LabMesh:
     def shown(self, record: CallRecord) -> dict[str, list[dict[str, Any]]]:
         """What the screens were told of this call, by extension."""
         return {
-            extension: [event for event in events if event["call_id"] == record.call_id]
+            extension: [event for event in events if event.get("call_id") == record.call_id]
             for extension, events in self.screens.items()
         }
 

@@ -149,7 +149,7 @@ def _screen(extension: str, events: Sequence[Mapping[str, Any]]) -> str:
     dial = [event for event in events if event["kind"] == "dial"]
     words = [_word(event["kind"], event.get("reason")) for event in events if event not in dial]
     # A step on the way may be skipped where the next one was seen first.
-    words = [word for word in words if word != "contact"]
+    words = [word for word in words if word not in {"contact", "pop"}]
     words += [f"dial {_word(e['dial_state'], e.get('dial_reason'))}" for e in dial[-1:]]
     return f"{extension}{known}: {', '.join(words)}"
 

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 
 from shared.clock import Clock
+from shared.contracts.agents import AgentStatus
 from shared.observe.metrics import Metrics
 from shared.pbx.asterisk.ami_connect import AmiAddress
 from shared.pbx.asterisk.check import check_asterisk
 from shared.pbx.asterisk.reader import AmiReader
 from shared.pbx.asterisk.source import AsteriskSource
 from shared.pbx.asterisk.switchboard import AsteriskSwitchboard
-from shared.pbx.port import EventSource, Finding, PbxAdapter, RecordReader, Switchboard
+from shared.pbx.port import (
+    EventSource,
+    Finding,
+    OnOrder,
+    PbxAdapter,
+    RecordReader,
+    Switchboard,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +30,7 @@ class AsteriskSettings:
     """
     *technology* of the phones, as channels are named: ``PJSIP``; *outbound_context* dials numbers
     outside. *fingerprint*: SHA-256 of the one certificate that is taken, where *tls* is used.
+    *statuses*: our status → the reason of a pause, where it is another than the status.
     """
 
     host: str
@@ -32,6 +41,7 @@ class AsteriskSettings:
     fingerprint: bytes | None = None
     technology: str = "PJSIP"
     outbound_context: str = "outbound"
+    statuses: Mapping[AgentStatus, str] = field(default_factory=dict)
 
     @property
     def address(self) -> AmiAddress:
@@ -46,22 +56,35 @@ class AsteriskSettings:
 
 
 def asterisk_adapter(
-    settings: AsteriskSettings, *, tenant: str, pbx: str, clock: Clock, metrics: Metrics
+    settings: AsteriskSettings,
+    *,
+    tenant: str,
+    pbx: str,
+    clock: Clock,
+    metrics: Metrics,
+    on_order: OnOrder | None = None,
 ) -> PbxAdapter:
     def source() -> EventSource:
         return AsteriskSource(
-            settings.address, tenant=tenant, pbx=pbx, clock=clock, metrics=metrics
+            settings.address,
+            tenant=tenant,
+            pbx=pbx,
+            clock=clock,
+            metrics=metrics,
+            statuses=settings.statuses,
         )
 
     def reader() -> RecordReader:
-        return AmiReader(tenant=tenant, pbx=pbx)
+        return AmiReader(tenant=tenant, pbx=pbx, statuses=settings.statuses)
 
     def switchboard() -> Switchboard:
         return AsteriskSwitchboard(
             settings.address,
             technology=settings.technology,
             outbound_context=settings.outbound_context,
+            statuses=settings.statuses,
             clock=clock,
+            on_order=on_order,
         )
 
     def check() -> AsyncIterator[Finding]:

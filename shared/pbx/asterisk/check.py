@@ -23,6 +23,7 @@ _CLOCK_OFF = timedelta(seconds=5)
 #: Action, right, what it is for.
 _RIGHTS = (
     ("Originate", "originate", "click-to-call"),
+    ("Hangup", "call", "cancelling a click-to-call"),
     ("CoreShowChannels", "reporting", "what goes on after a connection was lost"),
     ("QueuePause", "agent", "an agent's break, where there are queues"),
 )

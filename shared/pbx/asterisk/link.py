@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 
 import structlog
@@ -13,6 +14,8 @@ from shared.observe.metrics import Metrics
 from shared.pbx.asterisk.ami_client import AmiAddress, AmiSession, ami_session
 from shared.pbx.asterisk.ami_wire import AmiMessage
 from shared.pbx.kept import Kept
+from shared.pbx.ordering import Said, ordering
+from shared.pbx.port import OnOrder
 
 log = structlog.get_logger(__name__)
 
@@ -34,8 +37,10 @@ class AmiLink:
         clock: Clock,
         on_event: OnEvent,
         on_connect: OnConnect | None = None,
+        on_order: OnOrder | None = None,
         metrics: Metrics | None = None,
     ) -> None:
+        self._on_order = on_order
         self._address = address
         self._wanted = frozenset(wanted)
         self._clock = clock
@@ -69,13 +74,26 @@ class AmiLink:
         action_id: str | None = None,
     ) -> AmiMessage:
         """Raises: Unavailable, Rejected, ContractError, as the session's."""
-        return await self._open().action(name, fields, within=within, action_id=action_id)
+        with self._ordering(name, fields) as said:
+            answer = await self._open().action(name, fields, within=within, action_id=action_id)
+            said.answer = answer.get("Message")
+        return answer
 
     async def list_action(
         self, name: str, fields: Mapping[str, str | list[str]], *, within: timedelta
     ) -> list[AmiMessage]:
         """As the session's."""
-        return await self._open().list_action(name, fields, within=within)
+        with self._ordering(name, fields) as said:
+            items = await self._open().list_action(name, fields, within=within)
+            said.answer = f"{len(items) - 1} listed"
+        return items
+
+    def _ordering(
+        self, name: str, fields: Mapping[str, str | list[str]]
+    ) -> AbstractContextManager[Said]:
+        return ordering(
+            self._on_order, protocol="AMI", name=name, text=_in_lines(fields), clock=self._clock
+        )
 
     def _open(self) -> AmiSession:
         if self._session is None:
@@ -119,3 +137,10 @@ class AmiLink:
                 # As with events: what goes on from here on is worth more.
                 log.exception("ami_resync_failed")
         session.dropping_since = None
+
+
+def _in_lines(fields: Mapping[str, str | list[str]]) -> str:
+    lines = []
+    for name, value in fields.items():
+        lines += [f"{name}: {one}" for one in ([value] if isinstance(value, str) else value)]
+    return "\n".join(lines)

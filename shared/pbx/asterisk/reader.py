@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+from shared.contracts.agents import AgentStatus
 from shared.errors import ContractError
-from shared.pbx.asterisk.agents import AgentDesk
+from shared.pbx.asterisk.agents import REASONS, AgentDesk
 from shared.pbx.asterisk.ami_wire import AmiMessage, parse_block
 from shared.pbx.asterisk.channels import bounded
 from shared.pbx.asterisk.tracker import CallTracker, stamp
 from shared.pbx.port import Phones, Sighting
+from shared.pbx.statuses import StatusWords
 
 #: What the transport asks for after a connect; its answers are records like the events.
 CHANNELS, MEMBERS = "CoreShowChannels", "QueueStatus"
@@ -21,9 +24,12 @@ _MOST_ITEMS = 50_000
 class AmiReader:
     """A :class:`RecordReader`. A list of channels that comes to its end is what goes on."""
 
-    def __init__(self, *, tenant: str, pbx: str) -> None:
+    def __init__(
+        self, *, tenant: str, pbx: str, statuses: Mapping[AgentStatus, str] | None = None
+    ) -> None:
+        """*statuses*: reasons of a pause that the site has for a status."""
         self._tracker = CallTracker(tenant=tenant, pbx=pbx)
-        self._desk = AgentDesk(pbx=pbx)
+        self._desk = AgentDesk(pbx=pbx, words=StatusWords(preset=REASONS, site=statuses or {}))
         self._of_calls, self._of_agents = self._tracker.wanted, self._desk.wanted
         self._lists: dict[str, list[AmiMessage]] = {CHANNELS: [], MEMBERS: []}
 

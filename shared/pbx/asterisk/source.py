@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 import structlog
 
 from shared.clock import Clock
+from shared.contracts.agents import AgentStatus
 from shared.contracts.calls import PbxResynced
 from shared.errors import Rejected
 from shared.observe.metrics import Metrics
@@ -33,12 +34,19 @@ class AsteriskSource:
     """
 
     def __init__(
-        self, address: AmiAddress, *, tenant: str, pbx: str, clock: Clock, metrics: Metrics
+        self,
+        address: AmiAddress,
+        *,
+        tenant: str,
+        pbx: str,
+        clock: Clock,
+        metrics: Metrics,
+        statuses: Mapping[AgentStatus, str] | None = None,
     ) -> None:
         self._pbx = pbx
         self._clock = clock
         self._metrics = metrics
-        self._reader = AmiReader(tenant=tenant, pbx=pbx)
+        self._reader = AmiReader(tenant=tenant, pbx=pbx, statuses=statuses)
         self._link = AmiLink(
             address,
             wanted=self._reader.wanted,

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 
 from pydantic import SecretStr
 
 from shared.clock import Clock
+from shared.contracts.agents import AgentStatus
 from shared.observe.metrics import Metrics
 from shared.pbx.freeswitch.cdr import RecordHooks
 from shared.pbx.freeswitch.checking import check
 from shared.pbx.freeswitch.esl_client import EslAddress
-from shared.pbx.freeswitch.link import EslEvents, EslSwitchboard
+from shared.pbx.freeswitch.link import EslEvents
 from shared.pbx.freeswitch.reader import FreeSwitchReader
 from shared.pbx.freeswitch.route import RouteByHttp
-from shared.pbx.port import Finding, PbxAdapter
+from shared.pbx.freeswitch.switchboard import EslSwitchboard
+from shared.pbx.port import Finding, OnOrder, PbxAdapter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +27,7 @@ class FreeSwitchSettings:
     *username* ``user@domain`` of the directory, whose rights can be narrowed; without it the
     password is that of the whole socket. *domain*: of the phones, where it is not FreeSWITCH's
     default; *queue_domain*: what stands behind the @ in names of mod_callcenter's agents.
+    *statuses*: our status → mod_callcenter's, where it is another than ours has.
     """
 
     host: str
@@ -34,10 +37,17 @@ class FreeSwitchSettings:
     outbound_context: str = "default"
     domain: str | None = None
     queue_domain: str = "default"
+    statuses: Mapping[AgentStatus, str] = field(default_factory=dict)
 
 
 def freeswitch_adapter(
-    settings: FreeSwitchSettings, *, tenant: str, pbx: str, clock: Clock, metrics: Metrics
+    settings: FreeSwitchSettings,
+    *,
+    tenant: str,
+    pbx: str,
+    clock: Clock,
+    metrics: Metrics,
+    on_order: OnOrder | None = None,
 ) -> PbxAdapter:
     address = EslAddress(
         host=settings.host,
@@ -45,7 +55,7 @@ def freeswitch_adapter(
         password=settings.password,
         username=settings.username,
     )
-    reader = partial(FreeSwitchReader, tenant=tenant, pbx=pbx)
+    reader = partial(FreeSwitchReader, tenant=tenant, pbx=pbx, statuses=settings.statuses)
 
     def source() -> EslEvents:
         return EslEvents(address, reader(), clock=clock, metrics=metrics)
@@ -58,7 +68,9 @@ def freeswitch_adapter(
             context=settings.outbound_context,
             domain=settings.domain,
             queue_domain=settings.queue_domain,
+            statuses=settings.statuses,
             clock=clock,
+            on_order=on_order,
         )
 
     def findings() -> AsyncIterator[Finding]:

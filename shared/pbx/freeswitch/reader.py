@@ -19,8 +19,10 @@ from shared.contracts.calls import PbxResynced
 from shared.errors import ContractError
 from shared.pbx.freeswitch.channels import identity, moment, parent_of, text
 from shared.pbx.freeswitch.esl_wire import Event, json_object, read_event
+from shared.pbx.freeswitch.orders import words_of
 from shared.pbx.freeswitch.tracker import CallTracker, bridge_of
 from shared.pbx.port import Phones, Sighting
+from shared.pbx.statuses import own_word
 
 _QUEUES = "callcenter::info"
 #: What is read; the source asks for these and no others.
@@ -46,13 +48,6 @@ _MOST_HELD = 2_000
 _MOST_SEEN = 20_000
 _MOST_ROWS = 20_000
 
-#: Statuses of mod_callcenter's agents.
-STATUSES = {
-    "Available": AgentStatus.FREE,
-    "Available (On Demand)": AgentStatus.FREE,
-    "On Break": AgentStatus.BREAK,
-    "Logged Out": AgentStatus.OFFLINE,
-}
 _RINGS, _UP = frozenset({"RINGING", "EARLY"}), frozenset({"ACTIVE", "HELD", "UNHELD"})
 
 
@@ -70,8 +65,12 @@ def channels_record(listed: str, *, heard: datetime, since: datetime) -> bytes:
 class FreeSwitchReader:
     """One PBX connection of one tenant."""
 
-    def __init__(self, *, tenant: str, pbx: str) -> None:
+    def __init__(
+        self, *, tenant: str, pbx: str, statuses: Mapping[AgentStatus, str] | None = None
+    ) -> None:
+        """*statuses*: words of mod_callcenter that the site has for a status."""
         self._pbx = pbx
+        self._words = words_of(statuses)
         self._tracker = CallTracker(tenant=tenant, pbx=pbx)
         self._held: list[tuple[datetime, datetime, Event]] = []
         self._seen: dict[tuple[str, str], None] = {}
@@ -195,11 +194,13 @@ class FreeSwitchReader:
     def _agent(self, agent: str, said: str, at: datetime) -> None:
         phones, name = self._tracker.phones, agent.partition("@")[0]
         extension = phones.users.get(agent) or phones.users.get(name) or name
-        status = STATUSES.get(said)
+        status = self._words.status(said)
         if status is None or extension not in phones.extensions:
             return
         try:
-            body = AgentStatusChanged(extension=extension, status=status)
+            body = AgentStatusChanged(
+                extension=extension, status=status, source_name=self._pbx, own=own_word(said)
+            )
         except ValidationError:
             return  # an extension that nobody could dial
         key = f"{self._pbx}/agent/{extension}/{status}/{at.isoformat()}"

@@ -71,7 +71,8 @@ class GenericHookReader:
             side = "ahead of" if ahead > 0 else "behind"
             raise Forbidden(
                 f"{TIMESTAMP} is {abs(ahead):.0f} s {side} our clock, {SIGNED_FOR.seconds} s are "
-                "allowed: set the clock of the PBX by NTP, and sign each request when it is sent"
+                "allowed: set the clock of the PBX by NTP, and sign each request when it is sent",
+                out_of_time=True,
             )
 
     def read(self, hook: RawHook, phones: Phones) -> HookReading:

@@ -123,8 +123,22 @@ def number_in(values: Mapping[str, Any]) -> int | None:
 
 def call_name(call: int, far: str, at: datetime) -> str:
     """Ours for a call; *at* is when it was first seen."""
-    tail = "".join(character for character in far if character.isdigit())[-_TAIL:]
-    return f"{at.astimezone(UTC):%Y%m%d}-{call}-{tail or 'x'}"
+    return f"{at.astimezone(UTC):%Y%m%d}-{call}-{_tail(far) or 'x'}"
+
+
+def named(name: str, one: Participant) -> bool:
+    """
+    Whether *one* is in the call that has this name; 3CX gives a number again after its restart,
+    but hardly to a call with the same other side. Who has none yet is believed.
+    """
+    _, _, rest = name.partition("-")
+    number, _, tail = rest.partition("-")
+    far = _tail(one.party_number)
+    return number == str(one.call) and (not far or tail in {far, "x"})
+
+
+def _tail(number: str) -> str:
+    return "".join(character for character in number if character.isdigit())[-_TAIL:]
 
 
 def _whole(value: object) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -10,9 +11,17 @@ from shared.contracts.agents import AgentStatus
 from shared.errors import ContractError, Forbidden, NotFound, Rejected
 from shared.pbx.jsonhttp import words_of
 from shared.pbx.kept import Kept
-from shared.pbx.port import AgentAt, DialReceipt, DialRequest, OnRefusal
+from shared.pbx.port import AgentAt, DialReceipt, DialRequest, HangUp, OnRefusal
 from shared.pbx.threecx.api import ThreeCxApi
-from shared.pbx.threecx.participants import call_name
+from shared.pbx.threecx.participants import (
+    EXTENSION,
+    Participant,
+    call_name,
+    named,
+    number_in,
+    participant,
+    state_of,
+)
 
 _LOOK = timedelta(minutes=5)
 #: ``finalstatus``, as a number in the type definitions and as a word in what servers send.
@@ -42,7 +51,8 @@ class ThreeCxSwitchboard:
 
     async def dial(self, order: DialRequest, *, within: timedelta) -> DialReceipt:
         """
-        3CX rings the extension's phone and then dials; for how long it rings is 3CX's setting.
+        3CX rings the extension's phone and then dials; for how long it rings, and which number the
+        customer sees, are 3CX's settings.
 
         Raises: Rejected with 3CX's words, Unavailable with ``sent``.
         """
@@ -65,8 +75,42 @@ class ThreeCxSwitchboard:
             return DialReceipt()  # it took the order; what it said of it cannot be read
         return self._receipt(answer, order.number)
 
-    async def set_status(self, agent: AgentAt, status: AgentStatus, *, within: timedelta) -> None:
+    async def hang_up(self, call: HangUp, *, within: timedelta) -> None:
+        """By the phones that are in it, as far as 3CX shows them to this API client."""
+        if call.pbx_call_id is None:
+            raise Rejected("it is not known what 3CX calls this call: end it at the phone")
+        try:
+            present = _present(await self._api.get("callcontrol"))
+            ours = [one for one in present if named(call.pbx_call_id, one)]
+            # The agent's own first: the others mostly go with it.
+            dropped = False
+            for one in sorted(ours, key=lambda one: one.dn != call.extension):
+                dropped = await self._drop(one, within=within, optional=dropped) or dropped
+        except (Forbidden, NotFound, ContractError) as error:
+            raise Rejected(error.message) from None
+
+    async def _drop(self, one: Participant, *, within: timedelta, optional: bool) -> bool:
+        """Whether it was there. Raises: Rejected and Forbidden, unless *optional*; Unavailable."""
+        path = ("callcontrol", one.dn, "participants", str(one.number), "drop")
+        try:
+            await self._api.post(*path, body={}, within=within)
+        except NotFound:
+            return False
+        except ContractError:
+            return True  # done; what was said of it cannot be read
+        except (Rejected, Forbidden):
+            if not optional:
+                raise
+            return False
+        return True
+
+    async def set_status(
+        self, agent: AgentAt, status: AgentStatus, *, own: str | None = None, within: timedelta
+    ) -> None:
         raise Rejected("3CX's Call Control API sets no status of users; agents set it in the app")
+
+    def heard_as(self, status: AgentStatus, own: str | None = None) -> AgentStatus:
+        return status
 
     def _receipt(self, answer: Any, number: str) -> DialReceipt:
         told = answer if isinstance(answer, dict) else {}
@@ -79,3 +123,14 @@ class ThreeCxSwitchboard:
         if not isinstance(call, int) or isinstance(call, bool):
             return DialReceipt()
         return DialReceipt(call_name(call, number, self._clock.now()))
+
+
+def _present(state: Any) -> list[Participant]:
+    """The phones that are in calls; raises: ContractError."""
+    found = []
+    for dn, (kind, listed) in state_of(state).items():
+        for values in listed if kind == EXTENSION else []:
+            if (number := number_in(values)) is not None:
+                with suppress(ContractError):
+                    found.append(participant(values, dn=dn, number=number))
+    return found

@@ -12,6 +12,7 @@ from shared.pbx.uis.notifications import UisHooks
 from shared.pbx.uis.reporter import UisReporter
 from shared.pbx.uis.route import UisRoute
 from shared.pbx.uis.settings import UisSettings
+from shared.pbx.uis.staff import StaffWords
 from shared.pbx.uis.switchboard import UisSwitchboard
 
 __all__ = ["UisSettings", "uis_adapter"]
@@ -43,7 +44,12 @@ def uis_adapter(
     data = JsonRpc(http, settings.data_api, settings.data_token or settings.access_token, clock)
     return PbxAdapter(
         check=UisCheck(settings, calls, data, clock, phones),
-        hooks=UisHooks(tenant, pbx, zone),
+        hooks=UisHooks(
+            tenant,
+            pbx,
+            zone,
+            StaffWords(statuses=settings.statuses, by_flag=settings.calls_available),
+        ),
         reporter=UisReporter(tenant, pbx, data, zone, recordings),
         switchboard=lambda: UisSwitchboard(settings, calls=calls, data=data),
         route=UisRoute(settings),

@@ -45,8 +45,8 @@ _REMEDIES: Mapping[str, str] = {
     "account_inactive": "the account is disabled: ask the vendor's support",
     "employee_not_found": "set `pbx_user` of the agent to an employee's id of this account",
     "no_active_phone_number": "give the employee an active phone number",
-    "virtual_phone_number_not_found": "set `virtual_number` to a number of this account that is "
-    "no 800 number",
+    "virtual_phone_number_not_found": "set `virtual_number`, and the numbers of `dialing`, to "
+    "numbers of this account that are no 800 numbers",
     "own_virtual_phone_number_not_allowed": "a number of the account's own cannot be called",
     "contact_in_blacklist": "the account's blacklist has the number",
     "method_not_found": "the address in the site file is of another API, or of another version",

@@ -1,5 +1,6 @@
 """
-HTTP notifications of a UIS account → what happened to a call. Pure and without memory.
+HTTP notifications of a UIS account → what happened to a call, or what an employee does. Pure and
+without memory.
 
 The administrator writes the body of each notification: ours (docs/how-to/pbx/uis.md) say with
 ``event`` what happened and name every parameter as the vendor does. Bodies made for others, which
@@ -10,10 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from typing import Any
 
+from pydantic import ValidationError
+
+from shared.contracts.agents import AgentStatusChanged
 from shared.contracts.calls import (
     CallAnswered,
     CallEnded,
@@ -39,6 +43,7 @@ from shared.pbx.uis.parties import (
     is_session,
     record_of,
 )
+from shared.pbx.uis.staff import StaffWords
 from shared.pbx.uis.told import Told, told_by
 
 _DIRECTIONS = {"in": Direction.INBOUND, "out": Direction.OUTBOUND}
@@ -59,6 +64,7 @@ class UisHooks:
     tenant: str
     pbx: str
     zone: tzinfo
+    staff: StaffWords = field(default_factory=StaffWords)
 
     def verify(self, hook: RawHook) -> None:
         """UIS signs nothing: the key in the address, and ``senders``, have to do."""
@@ -67,6 +73,8 @@ class UisHooks:
         """Raises: ContractError where it does not say what happened, or to which call."""
         fields = fields_of(hook)
         told = told_by(fields)
+        if told is Told.STATUS:
+            return HookReading(self._status(fields, phones, hook))
         session = fields.text("call_session_id", "call")
         if session is None or not is_session(session):
             raise ContractError(
@@ -75,6 +83,25 @@ class UisHooks:
             )
         at = happened_at(fields, self.zone, received_at=hook.received_at)
         return _Notification(self, fields, phones, told=told, session=session, at=at).reading()
+
+    def _status(self, fields: Fields, phones: Phones, hook: RawHook) -> list[Sighting]:
+        """Nothing of an employee who is no agent of the site. Raises: ContractError."""
+        user = fields.text("employee_id", "id")
+        who = employee(phones, user=user, extension=fields.text("extension", "employee_extension"))
+        found = self.staff.told(fields)
+        extension = who.party.extension if who is not None else None
+        if found is None or extension is None or extension not in phones.extensions:
+            return []
+        status, own = found
+        try:
+            body = AgentStatusChanged(
+                extension=extension, status=status, source_name=self.pbx, own=own
+            )
+        except ValidationError:
+            return []  # an extension that nobody could dial
+        at = happened_at(fields, self.zone, received_at=hook.received_at)
+        key = f"{self.pbx}/agent/{extension}/{status}/{own or ''}/{at.isoformat()}"
+        return [Sighting(body, at, key)]
 
 
 class _Notification:

@@ -21,6 +21,8 @@ class Told(StrEnum):
     ENDED = "ended"
     LOST = "lost"
     RECORDING = "recording"
+    #: Of no call: an employee's.
+    STATUS = "status"
 
 
 _OURS = {str(told): told for told in Told}
@@ -46,10 +48,17 @@ _VENDORS: Mapping[str, Told] = {
     "lost_call": Told.LOST,
     "call_recording_completed": Told.RECORDING,
     "record_ready": Told.RECORDING,
+    "employee_status": Told.STATUS,
+    "employee_status_changed": Told.STATUS,
+    "employee_status_change": Told.STATUS,
+    "change_of_employee_status": Told.STATUS,
+    "change_employee_status": Told.STATUS,
+    "changing_employee_status": Told.STATUS,
 }
 
 
 def told_by(fields: Fields) -> Told:
+    """Raises: ContractError."""
     names = [
         name
         for key in ("event", "notification_mnemonic", "notification_name")

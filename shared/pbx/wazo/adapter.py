@@ -29,6 +29,7 @@ _NEEDED = {
     "events.statuses.agents": "what agents are doing",
     "calld.calls.read": "which calls go on when the connection is back",
     "calld.calls.create": "click-to-call",
+    "calld.calls.any.delete": "cancelling a click-to-call",
     "confd.users.any.read": "the context that click-to-call dials in",
     "agentd.agents.read": "setting an agent's status",
     "agentd.agents.by-number.any.pause.create": "setting an agent's status",
@@ -57,14 +58,20 @@ def wazo_adapter(
 
     def reader() -> WazoReader:
         return WazoReader(
-            tenant=tenant, pbx=pbx, base=settings.url, tenant_uuid=settings.tenant_uuid
+            tenant=tenant,
+            pbx=pbx,
+            base=settings.url,
+            tenant_uuid=settings.tenant_uuid,
+            statuses=settings.statuses,
         )
 
     return PbxAdapter(
         check=lambda: _check(api(), phones or Phones()),
         source=lambda: WazoSource(api(), reader(), clock=clock, metrics=metrics),
         reader=reader,
-        switchboard=lambda: WazoSwitchboard(api(), context=settings.context, clock=clock),
+        switchboard=lambda: WazoSwitchboard(
+            api(), context=settings.context, clock=clock, statuses=settings.statuses
+        ),
         recordings=WazoRecordings(api(), http, base=settings.url),
     )
 

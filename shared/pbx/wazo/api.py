@@ -83,6 +83,10 @@ class WazoApi:
         """Carried out once at most. Raises as :meth:`get`; Unavailable says ``sent``."""
         return await self._asked("POST", path, json.dumps(body or {}).encode(), within)
 
+    async def delete(self, *path: str, within: timedelta = WITHIN) -> Any:
+        """Raises as :meth:`get`; Unavailable says ``sent``."""
+        return await self._asked("DELETE", path, None, within)
+
     async def scopes(self, *wanted: str) -> dict[str, bool]:
         """Which of the permissions the user has. Raises as :meth:`get`."""
         token = await self.token()

@@ -10,7 +10,7 @@ zone, else ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 import structlog
@@ -25,6 +25,7 @@ from shared.contracts.calls import (
 from shared.errors import ContractError
 from shared.ids import call_id
 from shared.pbx.port import Phones, Sighting
+from shared.pbx.statuses import own_word
 from shared.pbx.told import SETTLE, ToldCall
 from shared.pbx.wazo.calls import UP, WazoCall, WazoLeg
 from shared.pbx.wazo.fields import (
@@ -40,6 +41,7 @@ from shared.pbx.wazo.fields import (
     values_of,
     whole_in,
 )
+from shared.pbx.wazo.pauses import paused_for, words_of
 from shared.pbx.wazo.reports import report_of
 
 log = structlog.get_logger(__name__)
@@ -50,8 +52,6 @@ _LINGER_UNANSWERED = timedelta(seconds=30)
 #: A call's log comes some seconds after its end.
 _REMEMBERED = timedelta(minutes=10)
 _MOST_CALLS, _MOST_IN_A_CALL, _MOST_REMEMBERED = 5000, 200, 20_000
-#: What a pause may be for.
-_PAUSES = frozenset(AgentStatus) - {AgentStatus.FREE}
 _REASONS = {
     "busy": LegOutcome.BUSY,
     "channel-unavailable": LegOutcome.UNREACHABLE,
@@ -64,7 +64,16 @@ _Read = Callable[[Values, Values, datetime], None]
 class WazoReader:
     """One Wazo connection of one tenant. *base* is the address of the Wazo."""
 
-    def __init__(self, *, tenant: str, pbx: str, base: str, tenant_uuid: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        tenant: str,
+        pbx: str,
+        base: str,
+        tenant_uuid: str | None = None,
+        statuses: Mapping[AgentStatus, str] | None = None,
+    ) -> None:
+        self._words = words_of(statuses)
         self._tenant = tenant
         self._pbx = pbx
         self._base = base.rstrip("/")
@@ -244,12 +253,14 @@ class WazoReader:
         paused = data.get("paused")
         if extension is None or not isinstance(paused, bool):
             return
-        status = AgentStatus.FREE
+        status, own = AgentStatus.FREE, None
         if paused:
-            reason = text_in(data, "paused_reason").lower()
-            status = AgentStatus(reason) if reason in _PAUSES else AgentStatus.BREAK
+            reason = text_in(data, "paused_reason")
+            status, own = paused_for(reason, self._words), own_word(reason)
         key = f"{self._pbx}/agent/{extension}/{status}/{_stamp(envelope, now)}"
-        body = AgentStatusChanged(extension=extension, status=status)
+        body = AgentStatusChanged(
+            extension=extension, status=status, source_name=self._pbx, own=own
+        )
         self._out.append(Sighting(body, now, key))
 
     def _call_log(self, data: Values, _: Values, now: datetime) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -11,9 +11,10 @@ from shared.clock import Clock
 from shared.contracts.agents import AgentStatus
 from shared.errors import ContractError, Forbidden, NotFound, Rejected, Unavailable
 from shared.pbx.kept import Kept
-from shared.pbx.port import AgentAt, DialReceipt, DialRequest, OnRefusal
+from shared.pbx.port import AgentAt, DialReceipt, DialRequest, HangUp, OnRefusal
 from shared.pbx.wazo.api import WazoApi
 from shared.pbx.wazo.fields import Values, parts_of, text_in
+from shared.pbx.wazo.pauses import paused_for, words_of
 
 _LOOK = timedelta(minutes=5)
 _CALLD = ("api", "calld", "1.0")
@@ -24,8 +25,16 @@ _ACTIONS = {AgentStatus.FREE: "unpause", AgentStatus.OFFLINE: "logoff"}
 class WazoSwitchboard:
     """Nothing has to be open for orders; it is only tried whether Wazo takes the login."""
 
-    def __init__(self, api: WazoApi, *, context: str | None, clock: Clock) -> None:
+    def __init__(
+        self,
+        api: WazoApi,
+        *,
+        context: str | None,
+        clock: Clock,
+        statuses: Mapping[AgentStatus, str] | None = None,
+    ) -> None:
         self._api = api
+        self._words = words_of(statuses)
         self._context = context
         self._clock = clock
         self._kept = Kept(host=api.host, clock=clock)
@@ -45,7 +54,8 @@ class WazoSwitchboard:
 
     async def dial(self, order: DialRequest, *, within: timedelta) -> DialReceipt:
         """
-        Wazo rings the user's phone and then dials; for how long it rings is Wazo's setting.
+        Wazo rings the user's phone and then dials; for how long it rings, and which number the
+        customer sees, are Wazo's settings.
 
         Raises: Rejected with Wazo's words, Unavailable with ``sent``.
         """
@@ -72,13 +82,41 @@ class WazoSwitchboard:
         name = text_in(values, "conversation_id") or text_in(values, "call_id")
         return DialReceipt(name or None)
 
-    async def set_status(self, agent: AgentAt, status: AgentStatus, *, within: timedelta) -> None:
+    async def hang_up(self, call: HangUp, *, within: timedelta) -> None:
+        """All channels of the conversation, so that a call ends too that the agent passed on."""
+        name = call.pbx_call_id
+        if name is None:
+            raise Rejected("it is not known what Wazo calls this call: end it at the phone")
+        async with _refusals():
+            told = await self._asked(*_CALLD, "calls")
+            channels = [
+                text_in(one, "call_id")
+                for one in parts_of(told, "items")
+                if name in {text_in(one, "conversation_id"), text_in(one, "call_id")}
+            ]
+            # The phone that was rung first: the conversation has its name.
+            for channel in sorted(filter(None, channels), key=lambda one: one != name):
+                try:
+                    await self._api.delete(*_CALLD, "calls", channel, within=within)
+                except NotFound:
+                    continue  # it went with the one before it
+
+    async def set_status(
+        self, agent: AgentAt, status: AgentStatus, *, own: str | None = None, within: timedelta
+    ) -> None:
         """Pauses with the status as reason, unpauses, logs off. Raises: Rejected, Unavailable."""
         async with _refusals():
             number = await self._agent_number(agent.extension)
             action = _ACTIONS.get(status, "pause")
-            body = {"reason": str(status)} if action == "pause" else None
+            reason = self._words.word(status, own)
+            body = {"reason": reason} if action == "pause" else None
             await self._api.post(*_AGENTS, "by-number", number, action, body=body, within=within)
+
+    def heard_as(self, status: AgentStatus, own: str | None = None) -> AgentStatus:
+        """A reason that the site does not know is heard as a break."""
+        if status in _ACTIONS:
+            return status
+        return paused_for(self._words.word(status, own) or "", self._words)
 
     async def _context_of(self, user: str) -> str:
         """Where the phone of the user's first line dials."""

@@ -42,7 +42,7 @@ def yeastar_adapter(
         raise BadSetting(
             f"PBX {pbx}: zone {settings.zone!r} is no time zone; write one like Europe/Berlin"
         ) from None
-    events = Events(tenant, pbx, zone, settings.queues)
+    events = Events(tenant, pbx, zone, settings.queues, settings.statuses)
     api = YeastarApi(settings, http, clock)
     by_websocket = settings.events == "websocket"
 
@@ -50,7 +50,9 @@ def yeastar_adapter(
         return YeastarSource(api, YeastarReader(events), clock=clock, metrics=metrics)
 
     def switchboard() -> YeastarSwitchboard:
-        return YeastarSwitchboard(api, auto_answer=settings.auto_answer, clock=clock)
+        return YeastarSwitchboard(
+            api, auto_answer=settings.auto_answer, clock=clock, statuses=settings.statuses
+        )
 
     return PbxAdapter(
         check=YeastarCheck(settings, pbx=pbx, zone=zone, http=http, clock=clock).run,

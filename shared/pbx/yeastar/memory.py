@@ -96,7 +96,7 @@ class Calls:
         #: Of a call that ended more may come: its record again, or another one.
         self._ended: OrderedDict[str, CallMemory | None] = OrderedDict()
         #: What agents set by hand, which a call does not change.
-        self.presence: dict[str, AgentStatus] = {}
+        self.presence: dict[str, tuple[AgentStatus, str]] = {}
         self._full = False
 
     def __len__(self) -> int:

@@ -8,9 +8,9 @@ them. Both read by the same rules; the second tells less.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from typing import Any
 
@@ -29,10 +29,12 @@ from shared.contracts.calls import (
 from shared.errors import ContractError
 from shared.ids import Extension
 from shared.pbx.port import Phones, Sighting
+from shared.pbx.statuses import own_word
 from shared.pbx.yeastar import fields
 from shared.pbx.yeastar.follow import Following
 from shared.pbx.yeastar.members import CallReport, call_report
 from shared.pbx.yeastar.memory import CallMemory, Calls, Teller
+from shared.pbx.yeastar.presence import words_of
 from shared.pbx.yeastar.records import call_record, tell_record
 
 #: What is subscribed to. Others that are read when they come: 30026 (an agent let it ring).
@@ -41,14 +43,6 @@ TOPICS = (30008, 30009, 30011, 30012, 30013, 30015, 30016)
 RESYNC = "callmesh_resync"
 
 _STATUS_OF_PHONE = {"busy": AgentStatus.BUSY, "idle": AgentStatus.FREE}
-STATUS_OF_PRESENCE = {
-    "available": AgentStatus.FREE,
-    "do_not_disturb": AgentStatus.BUSY,
-    "away": AgentStatus.BREAK,
-    "lunch": AgentStatus.DINNER,
-    "off_work": AgentStatus.OFFLINE,
-    "business_trip": AgentStatus.OFFLINE,
-}
 #: Not more agents than a P-Series has extensions.
 _MOST_AGENTS = 10_000
 _EXTENSION: TypeAdapter[str] = TypeAdapter(Extension)
@@ -56,12 +50,16 @@ _EXTENSION: TypeAdapter[str] = TypeAdapter(Extension)
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """The rules. *queues*: numbers of queues, where they are not of the preset range."""
+    """
+    The rules. *queues*: numbers of queues, where they are not of the preset range. *statuses*: our
+    status → the presence that the site has for it.
+    """
 
     tenant: str
     pbx: str
     zone: tzinfo
     queues: Collection[str] = ()
+    statuses: Mapping[AgentStatus, str] = field(default_factory=dict)
 
     def read(
         self, event: dict[str, Any], *, now: datetime, phones: Phones, calls: Calls | None
@@ -169,7 +167,10 @@ class Events:
     ) -> list[Sighting]:
         extension = _extension(msg.get("extension"))
         said = (fields.text(msg.get("status")) or "").lower()
-        status = (_STATUS_OF_PHONE if kind == "30008" else STATUS_OF_PRESENCE).get(said)
+        if kind == "30008":
+            status = _STATUS_OF_PHONE.get(said)
+        else:
+            status = words_of(self.statuses).status(said)
         if extension is None or status is None:
             return []
         if phones.extensions and extension not in phones.extensions:
@@ -177,10 +178,12 @@ class Events:
         if calls is not None:
             if kind == "30009":
                 if len(calls.presence) < _MOST_AGENTS or extension in calls.presence:
-                    calls.presence[extension] = status
+                    calls.presence[extension] = status, said
             elif status is AgentStatus.FREE:
-                status = calls.presence.get(extension, status)
-        body = AgentStatusChanged(extension=extension, status=status, source_name=self.pbx)
+                status, said = calls.presence.get(extension, (status, said))
+        body = AgentStatusChanged(
+            extension=extension, status=status, source_name=self.pbx, own=own_word(said)
+        )
         key = f"{self.pbx}/agent/{extension}/{status}/{now.isoformat(timespec='seconds')}"
         return [Sighting(body, now, key)]
 

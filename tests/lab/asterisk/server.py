@@ -76,6 +76,11 @@ class Asterisk(LocalServer):
         return sum(channel.split("!")[4] == "Ringing" for channel in self._channels)
 
     @property
+    def up(self) -> int:
+        """Channels that were answered."""
+        return sum(channel.split("!")[4] == "Up" for channel in self._channels)
+
+    @property
     def _channels(self) -> list[str]:
         """Name, context, extension, priority, state, …, bridge, unique id; between ``!``."""
         return self.ask("core show channels concise").splitlines()

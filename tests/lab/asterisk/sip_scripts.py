@@ -157,9 +157,9 @@ class Caller(Script):
 
 
 class Phone(Script):
-    """Somebody who is called."""
+    """Somebody who is called; *shown*: the number that he sees, or the script fails."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, shown: str | None = None) -> None:
         super().__init__()
         self._cseq = 0
         # Who is who, for requests of the phone's own.
@@ -168,15 +168,16 @@ class Phone(Script):
             inside="<action>"
             '<ereg regexp=".*" search_in="hdr" header="From:" assign_to="theirs"/>'
             '<ereg regexp=".*" search_in="hdr" header="To:" assign_to="mine"/>'
-            "</action>",
+            + _shown(shown)
+            + "</action>",
         )
         # A variable that is not used is a fault to sipp.
-        self._add('<Reference variables="theirs,mine"/>')
+        self._add(f'<Reference variables="theirs,mine{",shown" if shown else ""}"/>')
 
     def rings(self, seconds: float) -> Self:
-        return self._replies("180 Ringing", "Contact: <sip:[local_ip]:[local_port]>")._pause(
-            seconds
-        )
+        self._replies("180 Ringing", "Contact: <sip:[local_ip]:[local_port]>")
+        # Even of no length it would be in the way of a CANCEL that comes at once.
+        return self._pause(seconds) if seconds else self
 
     def answers(self) -> Self:
         self._replies(
@@ -225,3 +226,13 @@ class Phone(Script):
             "Max-Forwards: 70",
             "Contact: <sip:[local_ip]:[local_port]>",
         )
+
+
+def _shown(number: str | None) -> str:
+    """As a carrier would be told it."""
+    if number is None:
+        return ""
+    return (
+        f'<ereg regexp="sip:{number}@" search_in="hdr" header="P-Asserted-Identity:" '
+        'check_it="true" assign_to="shown"/>'
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -13,7 +14,14 @@ from shared.contracts.calls import Disposition, LegOutcome
 from shared.contracts.dialing import DialReason
 from shared.errors import ContractError, Rejected
 from shared.pbx.freeswitch.causes import disposition_of, outcome_of, q850, refusal_of
-from shared.pbx.freeswitch.orders import agent_status, assignments, originate
+from shared.pbx.freeswitch.orders import (
+    agent_status,
+    assignments,
+    channels_of,
+    originate,
+    status_word,
+    words_of,
+)
 from shared.pbx.port import AgentAt, DialRequest
 
 ORDER = DialRequest(
@@ -31,6 +39,25 @@ def test_a_click_rings_the_agent_and_then_sends_him_to_the_number() -> None:
         "ignore_early_media=true,crm_click_id=click-0001,crm_number=+447700900777}"
         "user/101 +447700900777 XML default"
     )
+
+
+def test_the_number_that_the_customer_shall_see_is_that_of_the_line_outside() -> None:
+    """The agent's phone shows the customer's."""
+    line = originate(
+        replace(ORDER, caller_id="+442079460123"), channel="c", domain=None, context="default"
+    )
+
+    assert ",effective_caller_id_number=+442079460123,effective_caller_id_name=+44" in line
+    assert "origination_caller_id_number=+447700900777," in line
+
+
+@pytest.mark.parametrize(
+    "listed", [{}, {"rows": None}, {"rows": [None, 1, {}, {"uuid": 1, "call_uuid": "a"}]}]
+)
+def test_a_list_of_channels_that_says_nothing_leaves_the_agents_own(
+    listed: dict[str, object],
+) -> None:
+    assert channels_of(listed, "a") == ["a"]
 
 
 def test_the_domain_of_the_phones_is_named_where_it_is_not_the_default() -> None:
@@ -77,18 +104,19 @@ def test_an_extension_that_is_more_than_a_word_is_refused(extension: str) -> Non
     ],
 )
 def test_a_status_is_said_in_the_words_of_mod_callcenter(status: AgentStatus, said: str) -> None:
-    line = agent_status(AgentAt("101"), status, queue_domain="default")
+    known = status_word(words_of(None), status, None)
+    line = agent_status(AgentAt("101"), known, queue_domain="default")
     assert line == f"callcenter_config agent set status 101@default '{said}'"
 
 
 def test_an_agent_with_a_name_of_the_pbxs_own_is_called_by_it() -> None:
-    line = agent_status(AgentAt("101", "anna@sales"), AgentStatus.FREE, queue_domain="default")
+    line = agent_status(AgentAt("101", "anna@sales"), "Available", queue_domain="default")
     assert line == "callcenter_config agent set status anna@sales 'Available'"
 
 
 def test_a_status_that_it_does_not_have_is_refused() -> None:
     with pytest.raises(Rejected, match="no status for busy"):
-        agent_status(AgentAt("101"), AgentStatus.BUSY, queue_domain="default")
+        status_word(words_of(None), AgentStatus.BUSY, None)
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_the_user_has_the_rights_that_are_asked_for_and_no_others() -> None:
     given = params("directory/callmesh.xml")
 
     assert set(given["esl-allowed-events"].split()) == {*WANTED, "BACKGROUND_JOB"}
-    asked = {"show", "originate", "module_exists", "callcenter_config"}
+    asked = {"show", "originate", "uuid_kill", "module_exists", "callcenter_config"}
     assert set(given["esl-allowed-api"].split()) == asked
     assert "password" not in given  # it is no phone
 

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.contracts.agents import AgentStatusChanged
 from shared.contracts.calls import (
     CallAnswered,
     CallEnded,
@@ -114,6 +115,7 @@ def rendered(template: str) -> bytes:
         "employee_full_name": 'Anna "A" Agent',
         "talk_time_duration": 30,
         "file_link": "https://app.uiscom.ru/system/media/talk/31451224/ab12/",
+        "employee_status": "break",
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda found: json.dumps(known[found[1]]), template).encode()
 
@@ -129,6 +131,7 @@ def test_the_bodies_of_the_page_are_read() -> None:
         "ringing": [CallStarted, CallRinging],
         "ended": [CallStarted, CallEnded],
         "recording": [RecordingReady],
+        "status": [AgentStatusChanged],
     }
     ringing = next(template for template in templates if '"ringing"' in template)
     for event, kind in (("answered", CallAnswered), ("talk_ended", LegEnded)):

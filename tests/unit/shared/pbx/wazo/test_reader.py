@@ -313,7 +313,14 @@ def test_a_pause_is_the_users_who_is_named_beside_it(
 
     found = a_reader().read(a_message(name, data, **{f"user_uuid:{BEN}": True}), now=NOON)
 
-    assert [one.body for one in found] == [AgentStatusChanged(extension="102", status=status)]
+    assert [one.body for one in found] == [
+        AgentStatusChanged(
+            extension="102",
+            status=status,
+            source_name="main",
+            own=data["paused_reason"] or None,
+        )
+    ]
 
 
 def test_a_pause_of_nobody_we_know_is_passed_over() -> None:
