@@ -13,6 +13,8 @@ from shared.clock import Clock
 from shared.crm.bodies import read_body
 from shared.crm.engine.asking import CrmRequests
 from shared.crm.engine.connector import TemplateConnector
+from shared.crm.engine.noting import CrmNotes
+from shared.crm.engine.showing import secrets_of
 from shared.crm.form.access import Limits
 from shared.crm.form.manifest import Manifest
 from shared.crm.glance import Glance
@@ -20,11 +22,14 @@ from shared.crm.registry import Templates, parameters_of
 from shared.crm.rendering import Scope
 from shared.crm.sessions.consent import Connected, Consents
 from shared.crm.sessions.keeper import SESSIONS, SessionKeeper
+from shared.crm.sessions.noting import signing_in
 from shared.crm.sessions.session import fingerprint, session_key
+from shared.crm.sessions.standing import SessionStanding, standing_of
 from shared.crm.turns.gate import Gate
 from shared.crm.turns.replicas import Replicas
-from shared.errors import BadSetting, NeedsReconnect
+from shared.errors import BadSetting, NeedsReconnect, NotFound
 from shared.net.client import Answer, HttpClient
+from shared.net.requests import NoNotes, RequestNotes
 from shared.observe.metrics import Metrics
 from shared.secrets import SecretBox
 from shared.storage.port import DocumentStore
@@ -64,8 +69,13 @@ class CrmConnections:
         metrics: Metrics,
         templates: Templates | None = None,
         glance: Glance | None = None,
+        notes: RequestNotes | None = None,
     ) -> None:
-        """*glance*: how long the store is waited for, where that differs from a ringing call's."""
+        """
+        *glance*: how long the store is waited for, where that differs from a ringing call's.
+        *notes*: where each request is noted.
+        """
+        self._notes = notes or NoNotes()
         self.glance = glance or Glance(clock)
         self.templates = templates or Templates()
         self._store = store
@@ -113,11 +123,20 @@ class CrmConnections:
         requests = CrmRequests(
             manifest,
             scope=scope,
-            sessions=self._keeper(account, manifest, scope, auth_http or http),
+            sessions=self._keeper(
+                account, manifest, scope, self._noting(account, manifest, scope, auth_http or http)
+            ),
             gate=self._gate(account, manifest),
             http=http,
             clock=self._clock,
             metrics=self._metrics,
+            notes=CrmNotes(
+                manifest,
+                tenant=account.tenant,
+                connection=account.name,
+                notes=self._notes,
+                clock=self._clock,
+            ),
         )
         self._requests.add(requests)
         return TemplateConnector(
@@ -146,6 +165,28 @@ class CrmConnections:
         key = session_key(account.tenant, account.name, manifest.auth, scope, login=account.login)
         await self._sessions.delete(key)
 
+    async def standing(self, account: Account) -> SessionStanding | None:
+        """
+        How its sign-in is, as far as that is stored; None where its template needs none. Raises as
+        :meth:`connector`, and Unavailable.
+        """
+        manifest = self.templates.get(account.template)
+        scope = self._scope(account, manifest)
+        if not manifest.auth.needs_session:
+            return None
+        key = session_key(account.tenant, account.name, manifest.auth, scope, login=account.login)
+        try:
+            document = await self._sessions.get(key)
+        except NotFound:
+            document = None
+        return standing_of(
+            document,
+            manifest.auth,
+            grant=_grant(scope),
+            has_token=bool(scope.own.get("refresh_token")),
+            now=self._clock.now(),
+        )
+
     def connected(self, account: Account) -> Connected:
         """
         *account* as a consent of its CRM's user is asked for it. Raises as :meth:`connector`, and
@@ -165,6 +206,7 @@ class CrmConnections:
             scope=scope,
             grant=_grant(scope),
             read_answer=_reader(manifest),
+            http=self._noting(account, manifest, scope, self._http),
         )
 
     def consents(self) -> Consents:
@@ -190,6 +232,19 @@ class CrmConnections:
                 "Zone": account.zone,
             },
             maps=manifest.maps,
+        )
+
+    def _noting(
+        self, account: Account, manifest: Manifest, scope: Scope, http: HttpClient
+    ) -> HttpClient:
+        """*http* for the sign-in of *account*."""
+        return signing_in(
+            http,
+            tenant=account.tenant,
+            connection=account.name,
+            secrets=secrets_of(manifest, scope),
+            notes=self._notes,
+            clock=self._clock,
         )
 
     def _gate(self, account: Account, manifest: Manifest) -> Gate:

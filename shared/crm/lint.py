@@ -12,6 +12,7 @@ from shared.crm.form.manifest import Manifest
 from shared.crm.form.requests import PAGE_VARIABLES, Method, PageKind, Pages, Request, Step
 from shared.crm.language.text import compile_text
 from shared.crm.lint_batches import batch_faults
+from shared.crm.lint_telephony import telephony_faults, telephony_warnings
 
 #: A value between quotes or behind an operator, inside a longer text: somebody's query language.
 _IN_QUERY = re.compile(r"""['"][^'"{}]*\{\{|(?:=|:|\beq|\blike|\bcontains)\s*\{\{""", re.IGNORECASE)
@@ -56,6 +57,8 @@ def lint(manifest: Manifest) -> list[Finding]:
         *_contacts(manifest),
         *_users(manifest),
         *_journal(manifest),
+        *(_error(at, what) for at, what in telephony_faults(manifest)),
+        *(_warning(at, what) for at, what in telephony_warnings(manifest)),
         *_places(manifest),
     ]
 
@@ -253,13 +256,7 @@ def _requests(manifest: Manifest) -> Iterator[tuple[Request, str]]:
     for name in ("discover", "login"):
         yield from _of_steps(getattr(manifest.auth, name), f"auth.{name}")
     yield manifest.check, "check"
-    # The `test` of a search is escaped by the request's language as well.
-    yield from _of_searches(manifest.search, "search")
-    for name, contact in manifest.contacts.items():
-        yield from _of_searches(contact.search, f"contacts.{name}.search")
-        if contact.create is not None:
-            yield from _of_steps(contact.create.before, f"contacts.{name}.create.before")
-            yield contact.create.request, f"contacts.{name}.create.request"
+    yield from _of_contacts(manifest)
     if manifest.users is not None:
         yield manifest.users.request, "users.request"
     if manifest.manager is not None:
@@ -275,7 +272,19 @@ def _requests(manifest: Manifest) -> Iterator[tuple[Request, str]]:
             yield manifest.journal.find.request, "journal.find.request"
     if manifest.changes is not None and manifest.changes.poll is not None:
         yield manifest.changes.poll.request, "changes.poll.request"
+    if manifest.telephony is not None:
+        yield from manifest.telephony.requests("telephony")
     yield from _of_steps(manifest.follow_ups, "follow_ups")
+
+
+def _of_contacts(manifest: Manifest) -> Iterator[tuple[Request, str]]:
+    # The `test` of a search is escaped by the request's language as well.
+    yield from _of_searches(manifest.search, "search")
+    for name, contact in manifest.contacts.items():
+        yield from _of_searches(contact.search, f"contacts.{name}.search")
+        if contact.create is not None:
+            yield from _of_steps(contact.create.before, f"contacts.{name}.create.before")
+            yield contact.create.request, f"contacts.{name}.create.request"
 
 
 def _of_steps(steps: Sequence[Step], at: str) -> Iterator[tuple[Request, str]]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Protocol, runtime_checkable
 
+from shared.contracts.agents import AgentStatus
 from shared.contracts.calls import Direction, Disposition
+from shared.contracts.cards import CardMoment
 from shared.contracts.contacts import ContactCard, CrmUser
 from shared.errors import MeshError
 from shared.phone import PhoneNumber
@@ -206,4 +208,161 @@ class JournalsCalls(CrmConnector, Protocol):
         The id of the entry with this reference; None where there is none, or where the CRM itself
         makes one of an entry that is sent twice. Raises: MeshError.
         """
+        ...
+
+
+@runtime_checkable
+class LinksNewContacts(CrmConnector, Protocol):
+    async def new_contact_page(
+        self,
+        number: PhoneNumber,
+        display_name: str | None,
+        modules: Sequence[str],
+        *,
+        within: timedelta = timedelta(seconds=3),
+    ) -> str | None:
+        """
+        The CRM's page for a new contact, with the number in it: of the first of *modules* (none:
+        of all contact types) that has one. No request is made, but a sign-in where the address
+        needs what that gives. None: there is none, or the number is withheld. Raises: MeshError.
+        """
+        ...
+
+
+# -- the CRM's own telephony -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallCard:
+    """
+    A call of which a CRM's users are shown a card. *extensions* are the phones that it is for, and
+    *users* their users in the CRM, by extension, where those are known.
+    """
+
+    moment: CardMoment
+    call_id: str
+    direction: Direction
+    number: str
+    own_number: str | None
+    extensions: tuple[str, ...]
+    users: Mapping[str, str] = field(default_factory=dict)
+    #: With the moment ``hangup``.
+    disposition: Disposition | None = None
+    contact: ContactCard | None = None
+
+
+@runtime_checkable
+class ShowsCards(CrmConnector, Protocol):
+    @property
+    def card_moments(self) -> frozenset[CardMoment]:
+        """Of which it can be told; empty: it shows no cards by itself."""
+        ...
+
+    async def show_card(self, card: CallCard, *, within: timedelta) -> tuple[str, ...]:
+        """
+        The codes and users whom the CRM does not know, so that nobody saw it. Raises: Rejected,
+        Throttled, NeedsReconnect, Unavailable.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TelephonyModule:
+    """
+    What a CRM is told of us. *codes*: extension → the CRM's user; *shops*: shop → own number. The
+    addresses hold a secret, and *client_id* is one.
+    """
+
+    code: str
+    title: str
+    logo: str | None
+    client_id: str = field(repr=False)
+    dial_url: str = field(repr=False)
+    status_url: str = field(repr=False)
+    settings_url: str | None
+    codes: Mapping[str, str]
+    shops: Mapping[str, str]
+    editable: bool
+    active: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleReport:
+    """
+    How the CRM has it. *differs*: what it says otherwise than it was told, in words without
+    secrets; *unknown*: users and shops that it does not have.
+    """
+
+    registered: bool
+    differs: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class HasTelephony(CrmConnector, Protocol):
+    @property
+    def has_module(self) -> bool:
+        """Whether it can be registered by a request."""
+        ...
+
+    async def register_module(self, module: TelephonyModule, *, within: timedelta) -> ModuleReport:
+        """Make or change it; the same again changes nothing. Raises: MeshError."""
+        ...
+
+    async def read_module(self, module: TelephonyModule, *, within: timedelta) -> ModuleReport:
+        """Compare what the CRM has with *module*. Raises: MeshError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClickAsked:
+    """A click on a number in the CRM, as its request says it. One of *extension*, *user_id*."""
+
+    client_id: str = field(repr=False)
+    number: str
+    extension: str | None = None
+    user_id: str | None = None
+    own_number: str | None = None
+    shop: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusAsked:
+    """A user's status in the CRM, as its request says it; *own* is the CRM's word."""
+
+    client_id: str = field(repr=False)
+    status: AgentStatus
+    own: str
+    extension: str | None = None
+    user_id: str | None = None
+
+
+@runtime_checkable
+class TakesClicks(CrmConnector, Protocol):
+    """The requests that the CRM's telephony module sends us. Pure: no request is made."""
+
+    def read_click(self, query: Mapping[str, str]) -> ClickAsked:
+        """Raises: NotFound where the template has no such request, ContractError."""
+        ...
+
+    def read_status(
+        self, query: Mapping[str, str], words: Mapping[AgentStatus, str]
+    ) -> StatusAsked:
+        """*words*: of the connection, before those of the template. Raises as above."""
+        ...
+
+
+@runtime_checkable
+class TellsStatus(CrmConnector, Protocol):
+    @property
+    def tells_status(self) -> bool: ...
+
+    def status_word(self, status: AgentStatus, words: Mapping[AgentStatus, str]) -> str | None:
+        """The CRM's word for it; None: it has none, so it is not told."""
+        ...
+
+    async def tell_status(
+        self, user_id: str, word: str, *, extension: str, within: timedelta
+    ) -> None:
+        """Raises: Rejected, Throttled, NeedsReconnect, Unavailable."""
         ...

@@ -18,6 +18,7 @@ from yarl import URL
 from shared.clock import Clock
 from shared.crm.engine.carrying import carrying, with_parts
 from shared.crm.engine.following import FollowUps
+from shared.crm.engine.noting import CrmNotes
 from shared.crm.engine.orders import Order, Reply, Sent
 from shared.crm.engine.together import Part, counted, joined
 from shared.crm.engine.verdicts import Verdicts, meaning_of, read
@@ -39,6 +40,7 @@ from shared.net.client import Answer, HttpClient
 from shared.observe.metrics import Metrics
 
 _SPARE = timedelta(milliseconds=50)
+_WELL = frozenset({Meaning.SUCCESS, Meaning.NOTHING})
 
 
 class CrmRequests:
@@ -54,8 +56,10 @@ class CrmRequests:
         http: HttpClient,
         clock: Clock,
         metrics: Metrics,
+        notes: CrmNotes,
     ) -> None:
         """*scope*: the parameters and opened credentials of the connection, and its maps."""
+        self._notes = notes
         self._manifest = manifest
         self._scope = scope
         self._sessions = sessions
@@ -305,10 +309,14 @@ class CrmRequests:
                 raise OutOfTime("the turn at the CRM came as the time was over")
             last = order.last
             last.sent, last.answer, last.scope = ready, None, scope
-            answer = await self._exchange(ready, min(left, self._manifest.limits.timeout))
-            last.answer = answer
-            # Before the next one's turn: a pause, or a failed probe, must stop it.
-            return await self._judged(ready.url, answer, order)
+            with self._notes.noting(order, ready, scope) as noted:
+                answer = await self._exchange(ready, min(left, self._manifest.limits.timeout))
+                noted.answer = last.answer = answer
+                # Before the next one's turn: a pause, or a failed probe, must stop it.
+                judged = await self._judged(ready.url, answer, order)
+                if judged.means not in _WELL:
+                    noted.refusal = self._verdicts.words(answer, judged.value, last, scope)
+            return judged
 
     def _rendered(self, order: Order, scope: Scope) -> Rendered | None:
         """Raises: ContractError, Rejected for parts that cannot be joined."""

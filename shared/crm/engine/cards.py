@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,12 +18,15 @@ from shared.crm.language.paths import is_there, of_record
 from shared.crm.language.text import compile_text
 from shared.crm.language.url import compile_url
 from shared.errors import ContractError
+from shared.phone import PhoneNumber
 
 #: What a document store holds as a number.
 _INTEGER_BITS = 63
 #: Numbers of one record; a mapping gone wrong must not fill the cache.
 _MOST_PHONES = 50
 _LONGEST = 1000
+#: In an address.
+_LONGEST_NAME = 200
 #: Of a field: a card is cached, and goes along with every event of its call.
 _LONGEST_FIELD, _MOST_ITEMS = 10_000, 200
 
@@ -91,15 +94,31 @@ class CardMaker:
         contact = self._manifest.contacts[card.module]
         if contact.page_url is None:
             return None
-        scope = self._requests.scope.having(card_variables(card, contact))
+        return self._address(contact.page_url, card_variables(card, contact))
+
+    def new_page(self, module: str, number: PhoneNumber, display_name: str | None) -> str | None:
+        """As :meth:`page`, of the page for a new one; the name need not be known."""
+        contact = self._manifest.contacts[module]
+        if contact.new_page_url is None:
+            return None
+        variables = {
+            **contact.variables,
+            **names_of((display_name or "").strip()[:_LONGEST_NAME]),
+            "Module": module,
+            "Phone": number.key,
+            "Number": number.key,
+        }
+        return self._address(contact.new_page_url, variables, may_lack=names_of("").keys())
+
+    def _address(
+        self, source: str, variables: Mapping[str, Any], *, may_lack: Collection[str] = ()
+    ) -> str | None:
+        scope = self._requests.scope.having(variables)
         known = scope.all
-        template = compile_text(contact.page_url)
-        if not all(known.get(name) for name in template.names):
+        if not all(known.get(name) for name in compile_text(source).names.difference(may_lack)):
             return None
         try:
-            whole = compile_url(contact.page_url).text(
-                scope.variables, trusted=scope.own, maps=scope.maps
-            )
+            whole = compile_url(source).text(scope.variables, trusted=scope.own, maps=scope.maps)
             return url_only_http(str(URL(whole, encoded=True)))
         except (ContractError, ValueError):
             return None
@@ -177,6 +196,12 @@ class CardMaker:
             # Of a kind that every store and JSON writer knows.
             return float(value)
         return value
+
+
+def names_of(display_name: str) -> dict[str, str | None]:
+    """A new contact's name and its parts, as texts say them; a lone word is the last name."""
+    first, _, last = display_name.rpartition(" ")
+    return {"FirstName": first or None, "LastName": last, "DisplayName": display_name}
 
 
 def card_variables(card: ContactCard | None, contact: ContactType | None) -> dict[str, Any]:

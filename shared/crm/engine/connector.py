@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
 
+from shared.contracts.agents import AgentStatus
+from shared.contracts.cards import CardMoment
 from shared.contracts.contacts import ContactCard, CrmUser
 from shared.crm.engine.asking import CrmRequests
-from shared.crm.engine.cards import CardMaker, card_variables
+from shared.crm.engine.cards import CardMaker, card_variables, names_of
 from shared.crm.engine.changes import Change, HookReading, HookRequest, changes_of, read, verify
 from shared.crm.engine.journaling import Journaling, id_of_new
 from shared.crm.engine.pages import records_of
-from shared.crm.engine.responsible import free_manager, is_extension
+from shared.crm.engine.responsible import free_manager
 from shared.crm.engine.searching import Searcher
+from shared.crm.engine.telephony import CrmTelephony
+from shared.crm.engine.users import UserLister
 from shared.crm.form.changes import Hook
-from shared.crm.form.contacts import Users
 from shared.crm.form.manifest import Event, Manifest
-from shared.crm.language.functions import plain_text
-from shared.crm.language.paths import of_record
-from shared.crm.port import FreeManager, JournalEntry, ModuleAnswer, NewContact, Priority
+from shared.crm.language.text import compile_text
+from shared.crm.port import (
+    CallCard,
+    ClickAsked,
+    FreeManager,
+    JournalEntry,
+    ModuleAnswer,
+    ModuleReport,
+    NewContact,
+    Priority,
+    StatusAsked,
+    TelephonyModule,
+)
 from shared.errors import (
     MeshError,
     NeedsReconnect,
@@ -36,10 +49,7 @@ from shared.phone import PhoneNumber
 log = structlog.get_logger(__name__)
 
 _CHECK_WITHIN = timedelta(seconds=10)
-#: Of one list; a CRM with more has other ways to be asked.
-_MOST_USERS = 10_000
 _MOST_CHANGES = 10_000
-_NO = frozenset({"", "false", "0", "no", "n", "inactive"})
 
 
 class TemplateConnector:
@@ -63,6 +73,8 @@ class TemplateConnector:
         self._searcher = Searcher(
             manifest, requests, self._cards, region=region, formats=self._formats
         )
+        self._users = UserLister(manifest, requests)
+        self._telephony = CrmTelephony(manifest, requests, connection=connection, region=region)
 
     async def check(self) -> None:
         await self.requests.ask(
@@ -124,13 +136,10 @@ class TemplateConnector:
                 f"{', '.join(name for name in self.manifest.contacts if self.can_create(name))}"
             )
         name = (new.display_name or "").strip() or new.number.key
-        first, _, last = name.rpartition(" ")
         variables: dict[str, Any] = {
             **contact.variables,
+            **names_of(name),
             "Module": new.module,
-            "FirstName": first or None,
-            "LastName": last,
-            "DisplayName": name,
             "Phone": new.number.key,
             "Number": new.number.key,
             "Owner": new.owner_id,
@@ -158,6 +167,27 @@ class TemplateConnector:
         )
         self.requests.follow(Event.CREATE, {**variables, **self._about(card)})
         return card.model_copy(update={"page_url": self._cards.page(card)})
+
+    async def new_contact_page(
+        self,
+        number: PhoneNumber,
+        display_name: str | None,
+        modules: Sequence[str],
+        *,
+        within: timedelta = timedelta(seconds=3),
+    ) -> str | None:
+        self._check_modules(modules)
+        if number.withheld:
+            return None
+        for module in modules or list(self.manifest.contacts):
+            source = self.manifest.contacts[module].new_page_url
+            if source is None:
+                continue
+            if compile_text(source).names & self.manifest.signed_in_variables:
+                await self.requests.ready(within=within)
+            if (page := self._cards.new_page(module, number, display_name)) is not None:
+                return page
+        return None
 
     def _check_modules(self, modules: Sequence[str]) -> None:
         if unknown := sorted(set(modules) - set(self.manifest.contacts)):
@@ -240,56 +270,7 @@ class TemplateConnector:
     # -- users -------------------------------------------------------------------------------
 
     async def list_users(self, *, within: timedelta) -> tuple[CrmUser, ...]:
-        users = self.manifest.users
-        if users is None:
-            return ()
-        found: dict[str, CrmUser] = {}
-        nameless = False
-        async for record in records_of(
-            self.requests,
-            users.request,
-            users.pages,
-            records=users.records,
-            variables={},
-            within=within,
-            priority=Priority.SYNC,
-        ):
-            nameless = nameless or self._shown(record, users.user_id) is None
-            if (user := self._user(users, record)) is not None:
-                found.setdefault(user.user_id, user)
-            if len(found) >= _MOST_USERS:
-                log.warning("users_cut_off", template=self.manifest.name, users=len(found))
-                break
-        if nameless and not found:
-            raise Unavailable(f"the CRM's users have nothing at {users.user_id}")
-        self.requests.follow(Event.USERS, {})
-        return tuple(found.values())
-
-    def _user(self, users: Users, record: Any) -> CrmUser | None:
-        def shown(path: str | None) -> str | None:
-            return self._shown(record, path)
-
-        user_id = shown(users.user_id)
-        if user_id is None:
-            return None
-        if users.active is not None and (shown(users.active) or "").lower() in _NO:
-            return None
-        full = " ".join(filter(None, (shown(users.first_name), shown(users.last_name))))
-        extension = shown(users.extension)
-        return CrmUser(
-            user_id=user_id,
-            display_name=shown(users.display_name) or full or user_id,
-            email=shown(users.email),
-            extension=extension if extension and is_extension(extension) else None,
-        )
-
-    def _shown(self, record: Any, path: str | None) -> str | None:
-        if path is None:
-            return None
-        value = of_record(record, self.requests.path(path, {}))
-        if value is False and self.manifest.values.false_is_empty:
-            return None
-        return plain_text(value).strip()[:200] or None
+        return await self._users.list_users(within=within)
 
     # -- journaling --------------------------------------------------------------------------
 
@@ -323,6 +304,45 @@ class TemplateConnector:
 
     async def find_entry(self, entry: JournalEntry, *, within: timedelta) -> str | None:
         return await self._journaling.find(entry, within=within)
+
+    # -- the CRM's own telephony -------------------------------------------------------------
+
+    @property
+    def has_module(self) -> bool:
+        return self._telephony.has_module
+
+    async def register_module(self, module: TelephonyModule, *, within: timedelta) -> ModuleReport:
+        return await self._telephony.register(module, within=within)
+
+    async def read_module(self, module: TelephonyModule, *, within: timedelta) -> ModuleReport:
+        return await self._telephony.read(module, within=within)
+
+    @property
+    def card_moments(self) -> frozenset[CardMoment]:
+        return self._telephony.card_moments
+
+    async def show_card(self, card: CallCard, *, within: timedelta) -> tuple[str, ...]:
+        return await self._telephony.show_card(card, within=within)
+
+    def read_click(self, query: Mapping[str, str]) -> ClickAsked:
+        return self._telephony.read_click(query)
+
+    def read_status(
+        self, query: Mapping[str, str], words: Mapping[AgentStatus, str]
+    ) -> StatusAsked:
+        return self._telephony.read_status(query, words)
+
+    @property
+    def tells_status(self) -> bool:
+        return self._telephony.tells_status
+
+    def status_word(self, status: AgentStatus, words: Mapping[AgentStatus, str]) -> str | None:
+        return self._telephony.status_word(status, words)
+
+    async def tell_status(
+        self, user_id: str, word: str, *, extension: str, within: timedelta
+    ) -> None:
+        await self._telephony.tell_status(user_id, word, extension=extension, within=within)
 
 
 def _late(within: timedelta) -> OutOfTime:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from shared.contracts.journal import Exchange
 from shared.crm.form.manifest import Event, Manifest
+from shared.crm.form.telephony import MODULE_SECRETS
 from shared.crm.language.functions import plain_text
 from shared.crm.masking import Mask, basic_forms, printable
 from shared.crm.rendering import Rendered, Scope
@@ -15,6 +18,8 @@ from shared.net.client import Answer
 _LONGEST = 4000
 #: Bytes; what is longer is no error's answer, and masking it would hold up everybody else.
 _LARGEST = 256 * 1024
+#: Of a path: a shorter part is a word of ours, and no secret.
+_SHORTEST_PART = 16
 _FORM = "application/x-www-form-urlencoded"
 
 
@@ -27,9 +32,17 @@ def secrets_of(manifest: Manifest, scope: Scope) -> list[str]:
     told = (plain_text(scope.own.get(name)) for name in made - given)
     known = [text for text in told if not text.startswith(("http://", "https://"))]
     known += [plain_text(scope.own.get(name)) for name in given]
+    known += told_secrets(scope.variables)
     if manifest.auth.basic is not None:
         known += basic_forms([scope.text(manifest.auth.basic)])
     return known
+
+
+def told_secrets(variables: Mapping[str, Any]) -> list[str]:
+    """What a telephony module is told that nobody else may see, whole and in parts."""
+    texts = [plain_text(variables.get(name)) for name in sorted(MODULE_SECRETS)]
+    parts = [part for text in texts if "://" in text for part in re.split(r"[/?&=]+", text)[2:]]
+    return [*texts, *(part for part in parts if len(part) >= _SHORTEST_PART)]
 
 
 def mask_of(sent: Rendered | None, *, manifest: Manifest, scopes: Sequence[Scope]) -> Mask:
@@ -37,6 +50,14 @@ def mask_of(sent: Rendered | None, *, manifest: Manifest, scopes: Sequence[Scope
     Of all that is secret in *sent* and in what its CRM may say to it. *scopes*: those that it, and
     what was sent since then, were filled from.
     """
+    secrets, names = secrets_in(sent, manifest=manifest, scopes=scopes)
+    return Mask(secrets, names=names, sign_in=False)
+
+
+def secrets_in(
+    sent: Rendered | None, *, manifest: Manifest, scopes: Sequence[Scope]
+) -> tuple[frozenset[str], frozenset[str]]:
+    """As :func:`mask_of`: the secrets, and the names of headers and keys that hold some."""
     secrets = {secret for scope in scopes for secret in secrets_of(manifest, scope)}
     names = {scope.text(place.name) for scope in scopes for place in manifest.auth.carried}
     by_name = Mask((), names=names, sign_in=False)
@@ -44,7 +65,7 @@ def mask_of(sent: Rendered | None, *, manifest: Manifest, scopes: Sequence[Scope
     # without the word before it, such as `Bearer`.
     fields = [*sent.headers.items(), *sent.url.query.items()] if sent is not None else []
     secrets |= {value.partition(" ")[2] or value for name, value in fields if by_name.hides(name)}
-    return Mask(secrets, names=names, sign_in=False)
+    return frozenset(secrets), frozenset(names)
 
 
 def exchange(sent: Rendered, answer: Answer | None, mask: Mask) -> Exchange:
@@ -53,13 +74,17 @@ def exchange(sent: Rendered, answer: Answer | None, mask: Mask) -> Exchange:
         method=sent.method,
         url=printable(mask.address(str(sent.url)))[:_LONGEST],
         headers={name: printable(mask.header(name, value)) for name, value in sent.headers.items()},
-        body=_shown(sent.body or b"", mask, is_form=_is_form(sent)),
+        body=body_of(sent, mask),
         status=answer.status if answer is not None else None,
-        answer=_shown(answer.body, mask) if answer is not None else "",
+        answer=shown(answer.body, mask) if answer is not None else "",
     )
 
 
-def _shown(body: bytes, mask: Mask, *, is_form: bool = False) -> str:
+def body_of(sent: Rendered, mask: Mask) -> str:
+    return shown(sent.body or b"", mask, is_form=_is_form(sent))
+
+
+def shown(body: bytes, mask: Mask, *, is_form: bool = False) -> str:
     if len(body) > _LARGEST:
         return f"({len(body)} bytes)"
     if is_form:

@@ -176,6 +176,11 @@ class ContactType(Strict):
     page_url: Text | None = Field(
         default=None, description="The record's page, made of ContactId, Module, the custom values."
     )
+    new_page_url: Text | None = Field(
+        default=None,
+        description="The CRM's page for a new one, made of Number, DisplayName, FirstName, "
+        "LastName: it opens for a caller whom nobody knows.",
+    )
     journal: dict[str, JsonValue] = Field(
         default_factory=dict, description="Fields that link a call entry to such a contact."
     )

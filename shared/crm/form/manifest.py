@@ -32,6 +32,7 @@ from shared.crm.form.requests import (
     texts_in,
 )
 from shared.crm.form.responsible import MANAGER_VARIABLES, ManagerRequest
+from shared.crm.form.telephony import Telephony
 from shared.crm.language.text import compile_text
 from shared.errors import ContractError
 from shared.ids import Name
@@ -49,6 +50,10 @@ CREATE_VARIABLES = frozenset(
         "Owner",
         "Module",
     }
+)
+#: Of the page for a new contact. `Phone` and `Number` are the same: E.164 where it is known.
+NEW_PAGE_VARIABLES = frozenset(
+    {"FirstName", "LastName", "DisplayName", "Phone", "Number", "Module"}
 )
 #: Follow-up requests at most: Yeastar's limit.
 MOST_FOLLOW_UPS = 10
@@ -127,6 +132,11 @@ class Manifest(Strict):
     )
     journal: Journal | None = None
     changes: Changes | None = None
+    telephony: Telephony | None = Field(
+        default=None,
+        description="The CRM's own telephony module, where it has one: its registration, its "
+        "cards, clicks, its users' status.",
+    )
     follow_ups: tuple[FollowUp, ...] = Field(default=(), max_length=MOST_FOLLOW_UPS)
 
     @field_validator("phone_formats")
@@ -166,6 +176,12 @@ class Manifest(Strict):
         """Those of every request: parameters, credentials, the session, what follow-ups took."""
         told = {parameter.name for parameter in self.parameters}
         return frozenset({*told, *self._secret_variables, "Zone"})
+
+    @property
+    def signed_in_variables(self) -> frozenset[str]:
+        """Those that are there only when somebody has signed in."""
+        made = {name for one in self.follow_ups if one.on is Event.AUTH for name in one.makes}
+        return frozenset({*self.auth.session_variables, *made})
 
     @property
     def _secret_variables(self) -> set[str]:
@@ -208,6 +224,7 @@ class Manifest(Strict):
             yield from _with(own | MANAGER_VARIABLES, self.manager.texts("manager"))
         yield from self._texts_of_journal(own)
         yield from self._texts_of_changes(own)
+        yield from self._texts_of_telephony(own)
         for place, follow_up in enumerate(self.follow_ups):
             everything = own | CREATE_VARIABLES | JOURNAL_VARIABLES | {"EntryId"}
             yield from _with(everything, follow_up.texts(f"follow_ups.{place}"))
@@ -248,6 +265,8 @@ class Manifest(Strict):
             yield from _with(known | SEARCH_VARIABLES, texts_in(paths, f"{at}.map"))
             shown = known | CONTACT_VARIABLES | custom
             yield from _with(shown, texts_in(contact.page_url, f"{at}.page_url"))
+            new = known | NEW_PAGE_VARIABLES
+            yield from _with(new, texts_in(contact.new_page_url, f"{at}.new_page_url"))
             yield from _with(shown | JOURNAL_VARIABLES, texts_in(contact.journal, f"{at}.journal"))
             if contact.create is not None:
                 made = {name for step in contact.create.before for name in step.makes}
@@ -287,6 +306,20 @@ class Manifest(Strict):
             yield "changes.poll.records", known, poll.records
             paths = poll.map.model_dump(exclude_none=True)
             yield from _with(known, texts_in(paths, "changes.poll.map"))
+
+    def _texts_of_telephony(
+        self, own: frozenset[str]
+    ) -> Iterator[tuple[str, Collection[str], str]]:
+        if self.telephony is None:
+            return
+        # Of a card's contact, whichever type it is of.
+        about: set[str] = set()
+        for contact in self.contacts.values():
+            about |= contact.variables.keys() | contact.map.custom.keys()
+        for known, (place, text) in self.telephony.texts("telephony"):
+            is_card = place.startswith("telephony.cards.") and ".request." in place
+            of_card = about if is_card else set()
+            yield place, own | known | of_card, text
 
 
 def _with(

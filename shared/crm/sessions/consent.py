@@ -75,6 +75,8 @@ class Connected:
     scope: Scope = field(repr=False)
     grant: str
     read_answer: ReadAnswer = json_answer
+    #: By which it is asked, where that is a client of its own.
+    http: HttpClient | None = field(default=None, repr=False, compare=False)
 
 
 class Consents:
@@ -212,7 +214,7 @@ class Consents:
         return SessionMaker(
             connection.auth,
             connection.scope,
-            AuthRequests(self._http, self._clock, connection.read_answer),
+            AuthRequests(connection.http or self._http, self._clock, connection.read_answer),
             again="begin again",
             clock=self._clock,
         )
