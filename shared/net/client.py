@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from copy import copy
 from dataclasses import dataclass
 from datetime import timedelta
@@ -84,6 +84,13 @@ class WebSocket:
         raise Unavailable(f"{self._host} closed the connection ({self._socket.close_code})")
 
 
+@dataclass(slots=True)
+class _Told:
+    """What is told to those who watch."""
+
+    answer: Answer | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class _Sending:
     method: str
@@ -135,7 +142,7 @@ class HttpClient:
         self._session: aiohttp.ClientSession | None = None
         #: WebSockets stay open for days: they take no places of requests.
         self._sockets: aiohttp.ClientSession | None = None
-        self._watcher: Callable[[Exchange], None] | None = None
+        self._watchers: tuple[Callable[[Exchange], None], ...] = ()
 
     async def __aenter__(self) -> Self:
         self._session = self._opened(limit=_POOL, per_host=_POOL_PER_HOST)
@@ -172,9 +179,12 @@ class HttpClient:
                 await session.close()
 
     def watched(self, watcher: Callable[[Exchange], None]) -> HttpClient:
-        """The same client and its connections, telling *watcher* of every exchange."""
+        """
+        The same client and its connections, telling *watcher* too of every exchange; of a WebSocket
+        and a download, of their beginning.
+        """
         twin = copy(self)
-        twin._watcher = watcher  # noqa: SLF001  its own kind
+        twin._watchers = (*self._watchers, watcher)  # noqa: SLF001  its own kind
         return twin
 
     def may_be_plain(self, host: str) -> bool:
@@ -202,19 +212,35 @@ class HttpClient:
         method may have changed something), Rejected (an address that is forbidden or none, headers
         that cannot be sent, an answer over the cap).
         """
-        began = perf_counter()
-        answer, fault = None, None
-        try:
+        with self._telling(method, url, headers, body) as told:
             sending = _Sending(method, url, headers or {}, body, _pinned(fingerprint), most)
-            answer = await self._sent(sending, within)
-            return answer
+            told.answer = await self._sent(sending, within)
+            return told.answer
+
+    @contextmanager
+    def _telling(
+        self,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str] | None,
+        body: bytes | None = None,
+    ) -> Iterator[_Told]:
+        """Whoever watches is told of what is done within, when that is over."""
+        began, told, fault = perf_counter(), _Told(), None
+        try:
+            yield told
         except MeshError as error:
             fault = error.message
             raise
+        except asyncio.CancelledError:
+            fault = "given up while it was under way"
+            raise
         finally:
-            if self._watcher is not None:
+            if self._watchers:
                 took = timedelta(seconds=perf_counter() - began)
-                self._watcher(Exchange(method, url, headers or {}, body, answer, fault, took))
+                seen = Exchange(method, url, headers or {}, body, told.answer, fault, took)
+                for watcher in self._watchers:
+                    watcher(seen)
 
     async def _sent(self, sending: _Sending, within: timedelta) -> Answer:
         _check_name(sending.url)
@@ -247,11 +273,26 @@ class HttpClient:
 
         Raises: Unavailable, Rejected (a forbidden address), Forbidden (401 or 403).
         """
+        with self._telling("GET", url, headers) as told:
+            socket = await self._opened_socket(url, within, headers, fingerprint, told)
+        try:
+            yield WebSocket(socket, url.host or "")
+        finally:
+            await socket.close()
+
+    async def _opened_socket(
+        self,
+        url: URL,
+        within: timedelta,
+        headers: Mapping[str, str] | None,
+        fingerprint: bytes | None,
+        told: _Told,
+    ) -> aiohttp.ClientWebSocketResponse:
         _check_name(url)
         if self._sockets is None:
             raise RuntimeError("enter the client first")
-        self._guard.check_host(url.host or "")
         host = url.host or ""
+        self._guard.check_host(host)
         try:
             async with asyncio.timeout(within.total_seconds()):
                 socket = await self._sockets.ws_connect(
@@ -265,15 +306,14 @@ class HttpClient:
         except TimeoutError:
             raise OutOfTime(f"{host} did not answer within {within.total_seconds():g} s") from None
         except aiohttp.WSServerHandshakeError as error:
+            told.answer = Answer(error.status, {}, b"")
             if error.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
                 raise Forbidden(f"{host} refuses the login ({error.status})") from None
             raise Unavailable(f"{host} opens no WebSocket here ({error.status})") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise Unavailable(f"no connection to {host}: {_words(error)}") from None
-        try:
-            yield WebSocket(socket, host)
-        finally:
-            await socket.close()
+        told.answer = Answer(HTTPStatus.SWITCHING_PROTOCOLS, {}, b"")
+        return socket
 
     @asynccontextmanager
     async def download(
@@ -290,6 +330,23 @@ class HttpClient:
 
         Raises: Unavailable, Rejected (an address that is forbidden or none).
         """
+        with self._telling("GET", url, headers) as told:
+            response = await self._begun(url, within, headers, fingerprint)
+            told.answer = Answer(response.status, {}, b"")
+        try:
+            yield Download(response, url.host or "")
+        finally:
+            # What was not read is not waited for.
+            response.close()
+
+    async def _begun(
+        self,
+        url: URL,
+        within: timedelta,
+        headers: Mapping[str, str] | None,
+        fingerprint: bytes | None,
+    ) -> aiohttp.ClientResponse:
+        """A download's head."""
         _check_name(url)
         if self._sockets is None:
             raise RuntimeError("enter the client first")
@@ -299,7 +356,7 @@ class HttpClient:
         try:
             async with asyncio.timeout(silence):
                 # Beside the requests: a long one takes the place of none.
-                response = await self._sockets.get(
+                return await self._sockets.get(
                     url,
                     headers=headers,
                     allow_redirects=False,
@@ -316,11 +373,6 @@ class HttpClient:
             raise Rejected(
                 f"{host} cannot be asked: its address or a header of the request is malformed"
             ) from None
-        try:
-            yield Download(response, host)
-        finally:
-            # What was not read is not waited for.
-            response.close()
 
     async def _once(self, sending: _Sending) -> Answer:
         method, url = sending.method, sending.url

@@ -24,7 +24,7 @@ _SECRET_KEY = re.compile(
     r"secret|token|passw|authori[sz]ation|api[_-]?key|cookie|credential|private[_-]?key",
     re.IGNORECASE,
 )
-_NUMBER_KEYS = frozenset({"number", "caller", "from_number", "to_number", "dialled", "did"})
+NUMBER_KEYS = frozenset({"number", "caller", "from_number", "to_number", "dialled", "did"})
 #: A credential inside a text: a URL's user part, or a value after a telling name.
 _SECRET_IN_TEXT = re.compile(
     r"(?P<url>://[^\s/:@]*:)[^\s/@]+(?=@)"
@@ -70,7 +70,7 @@ def _shown(key: str, value: Any, numbers_in_clear: bool) -> Any:
             return value
         case int() if abs(value) < _LARGEST_INT:
             return value
-        case str() if key in _NUMBER_KEYS and not numbers_in_clear:
+        case str() if key in NUMBER_KEYS and not numbers_in_clear:
             return mask_number(value)
         case BaseModel():
             return redact(dict(value), numbers_in_clear=numbers_in_clear)

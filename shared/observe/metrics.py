@@ -21,6 +21,7 @@ MetricName = Literal[
     "callmesh_spooled_total",
     "callmesh_spool_waiting",
     "callmesh_hooks_total",
+    "callmesh_cards_total",
     "callmesh_http_requests_total",
     "callmesh_http_request_seconds",
     "callmesh_pbx_events_total",
@@ -34,8 +35,15 @@ MetricName = Literal[
     "callmesh_journal_entries_total",
     "callmesh_recordings_total",
     "callmesh_dials_total",
+    "callmesh_dials_refused_total",
+    "callmesh_statuses_heard_total",
+    "callmesh_statuses_told_total",
     "callmesh_live_streams",
     "callmesh_pops_total",
+    "callmesh_stream_starts_total",
+    "callmesh_webhooks_total",
+    "callmesh_webhooks_waiting",
+    "callmesh_request_log_total",
 ]
 
 
@@ -67,9 +75,18 @@ METRICS: dict[MetricName, Metric] = {
     ),
     "callmesh_hooks_total": Metric(
         Counter,
-        "PBX hooks: accepted by the broker, spooled, or refused for where they came from or their "
-        "signature. Those without a valid key are in callmesh_http_requests_total.",
+        "What PBXs and CRMs sent by themselves: accepted (by the broker), spooled (the broker is "
+        "away), replayed (a signed request that came before, or whose time is not now), forged (no "
+        "key, token or signature of ours), oversized, unreadable, not_allowed (from another network, "
+        "or by a key without the scope), unknown (no such connection), not_now (broker and store are "
+        "away).",
         ("outcome",),
+    ),
+    "callmesh_cards_total": Metric(
+        Counter,
+        "Times that a CRM with cards of its own was told of a call, by outcome: told, unreached (it "
+        "knows none of the phones), failed; late: a ring that was over when we came to it.",
+        ("moment", "outcome"),
     ),
     "callmesh_http_requests_total": Metric(
         Counter, "HTTP requests answered.", ("operation", "status")
@@ -124,9 +141,52 @@ METRICS: dict[MetricName, Metric] = {
         ("outcome",),
     ),
     "callmesh_dials_total": Metric(Counter, "Click-to-call orders by final state.", ("state",)),
+    "callmesh_dials_refused_total": Metric(
+        Counter,
+        "Click-to-call orders that were refused at once, by why: no_agent, no_number, own_phone; "
+        "emergency, short_code, blocked, country, international, kind, caller_id (the site's "
+        "`dialing`); per_minute, per_hour, per_day, cost (its limits); dialling (the phone is), "
+        "other_order (of the same idempotency key), too_late.",
+        ("why",),
+    ),
+    "callmesh_statuses_heard_total": Metric(
+        Counter,
+        "What sides (pbx, crm, api) said of agents: changed, echo (of what they were told), same, "
+        "late (something later was said before), doubled (the very message again), foreign (of a "
+        "PBX that is not the agent's), unheeded (of a CRM whose `status.heed` is off).",
+        ("side", "verdict"),
+    ),
+    "callmesh_statuses_told_total": Metric(
+        Counter,
+        "What sides (pbx, crm) were told of agents: told, refused, too_late (away for longer than "
+        "a status holds), overtaken (by a newer one), nobody (no user of the CRM has the phone), "
+        "switched_off (in the site, or the CRM has no word for it).",
+        ("side", "outcome"),
+    ),
     "callmesh_live_streams": Metric(Gauge, "Open agent streams."),
+    "callmesh_stream_starts_total": Metric(
+        Counter,
+        "Live streams by how they began: fresh, resumed (by the last id), reset (that was not known "
+        "any more).",
+        ("how",),
+    ),
     "callmesh_pops_total": Metric(
         Counter, "Screen pops sent, by what was known then.", ("contact",)
+    ),
+    "callmesh_webhooks_total": Metric(
+        Counter,
+        "Tries to tell subscribers by outcome: delivered, failed (it is tried again), dead (it is "
+        "not), ended (the subscriber answered 410).",
+        ("outcome",),
+    ),
+    "callmesh_webhooks_waiting": Metric(
+        Gauge, "Webhooks that wait for their first try, or for the next; of all processes."
+    ),
+    "callmesh_request_log_total": Metric(
+        Counter,
+        "Lines of the log of requests to CRMs and PBXs: kept, dropped (more than fit, or the store "
+        "was away for too long).",
+        ("outcome",),
     ),
 }
 #: From half a millisecond, a cached decision, to ten seconds, the slowest CRM that is waited for.

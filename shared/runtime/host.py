@@ -24,7 +24,10 @@ import structlog
 
 from shared.errors import BadSetting, MeshError, Unavailable
 from shared.http.openapi import build as build_openapi
+from shared.http.origins import Origins
+from shared.http.rates import Limits
 from shared.http.server import HttpServer
+from shared.net.guard import networks
 from shared.runtime.ops import OpsServer
 from shared.runtime.service import Build, Platform, Service
 from shared.runtime.settings import HttpSettings, OpsSettings
@@ -79,7 +82,7 @@ async def running(
         stack.push_async_callback(platform.bus.stop, drain=drain)
         tasks = _tasks(state, platform)
         stack.push_async_callback(_cancel, tasks)
-        server = _http_server(state, platform, drain)
+        server = _http_server(state, platform, http, drain)
         state.http_port = await _listen(server.start, http.host, http.port, "CALLMESH_HTTP_PORT")
         stack.push_async_callback(server.stop)
         for service in state.services:
@@ -218,7 +221,10 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _http_server(state: Running, platform: Platform, drain: timedelta) -> HttpServer:
+def _http_server(
+    state: Running, platform: Platform, http: HttpSettings, drain: timedelta
+) -> HttpServer:
+    """Raises: BadSetting."""
     mounted = [part for service in state.services for part in service.mounted]
     operations = [operation for part in mounted for operation in part.operations]
 
@@ -234,6 +240,15 @@ def _http_server(state: Running, platform: Platform, drain: timedelta) -> HttpSe
         metrics=platform.metrics,
         drain=drain,
         documents={"/openapi.json": openapi},
+        limits=Limits(rate=http.rate, traffic_rate=http.traffic_rate, wrong_keys=http.wrong_keys),
+        uses=platform.key_uses,
+        deeds=next((found.deeds for found in state.services if found.deeds is not None), None),
+        is_tenant=lambda tenant: platform.site.site(tenant) is not None,
+        proxies=networks(http.proxies, setting="CALLMESH_HTTP_PROXIES"),
+        tickets=platform.stream_tickets(),
+        origins=Origins.named(
+            http.origins, public_url=platform.public_url, setting="CALLMESH_HTTP_ORIGINS"
+        ),
     )
 
 

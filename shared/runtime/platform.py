@@ -19,11 +19,12 @@ from shared.bus.topology import Topology
 from shared.clock import Clock, SystemClock
 from shared.crm.registry import Templates
 from shared.errors import BadSetting
-from shared.http.auth import API_KEYS, KeyBook
+from shared.http.auth import API_KEYS, API_USERS, KEY_USES, KeyBook, KeyUses
 from shared.net.client import HttpClient
 from shared.net.guard import AddressGuard, hosts, networks
 from shared.net.trust import trusting
 from shared.observe.metrics import Metrics
+from shared.runtime.requests import RequestLog
 from shared.runtime.service import Platform
 from shared.runtime.settings import (
     AmqpSettings,
@@ -96,6 +97,15 @@ async def open_platform(
             networks(choice.net.allow, setting="CALLMESH_NET_ALLOW"),
             plain=hosts(choice.net.plain, setting="CALLMESH_NET_PLAIN"),
         )
+        requests = await stack.enter_async_context(
+            RequestLog.in_store(
+                store,
+                clock=clock,
+                metrics=metrics,
+                detail=choice.mesh.request_log,
+                keep=choice.mesh.request_log_keep,
+            ).writing()
+        )
         yield Platform(
             bus=bus,
             store=store,
@@ -107,10 +117,12 @@ async def open_platform(
             ),
             site=SiteBook(store.collection(SITES), clock, poll=choice.mesh.settings_poll),
             rules=RuleBook(store.collection(RULES), clock, poll=choice.mesh.settings_poll),
-            keys=KeyBook(store.collection(API_KEYS), clock),
+            keys=KeyBook(store.collection(API_KEYS), clock, users=store.collection(API_USERS)),
+            key_uses=KeyUses(store.collection(KEY_USES), clock),
             templates=Templates(choice.mesh.templates_dir),
             public_url=choice.mesh.public_url,
             data_dir=choice.mesh.data_dir,
+            requests=requests,
         )
 
 

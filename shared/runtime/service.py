@@ -16,17 +16,22 @@ from shared.contracts.envelope import Contract
 from shared.crm.connections import CrmConnections
 from shared.crm.finder import Finder
 from shared.crm.registry import Templates
-from shared.http.auth import KeyBook
+from shared.http.auth import KeyBook, KeyUses
+from shared.http.deeds import DeedLog
 from shared.http.routes import Operation
 from shared.http.server import Mounted
+from shared.http.tickets import PURPOSE as TICKETS
+from shared.http.tickets import Tickets
 from shared.net.client import HttpClient
 from shared.observe.metrics import Metrics
 from shared.recordings.links import PURPOSE, RecordingLinks
 from shared.runtime.outbox import SpoolingPublisher
+from shared.runtime.requests import RequestLog
 from shared.runtime.settings import Settings
 from shared.secrets import SecretBox
 from shared.site.adapters import Adapters
 from shared.site.book import SiteBook
+from shared.site.clicklinks import ClickLinks
 from shared.site.documents import Stored
 from shared.site.rulebook import RuleBook
 from shared.site.ruleedit import RuleDesk
@@ -46,7 +51,9 @@ class Platform:
     site: SiteBook
     rules: RuleBook
     keys: KeyBook
+    key_uses: KeyUses
     templates: Templates
+    requests: RequestLog
     #: As others reach the gateway, without a slash at the end.
     public_url: str | None = None
     #: For files of a service's own.
@@ -74,15 +81,26 @@ class Platform:
             clock=self.clock,
             metrics=self.metrics,
             templates=templates or self.templates,
+            notes=self.requests,
         )
 
     def pbx_adapters(self) -> Adapters:
         return Adapters(
-            secrets=self.secrets, http=self.http, clock=self.clock, metrics=self.metrics
+            secrets=self.secrets,
+            http=self.http,
+            clock=self.clock,
+            metrics=self.metrics,
+            notes=self.requests,
         )
 
     def recording_links(self) -> RecordingLinks:
         return RecordingLinks(self.secrets.signing_keys(PURPOSE), public_url=self.public_url)
+
+    def stream_tickets(self) -> Tickets:
+        return Tickets(self.secrets.signing_keys(TICKETS), self.keys, self.clock)
+
+    def click_links(self) -> ClickLinks:
+        return ClickLinks(self.secrets, public_url=self.public_url)
 
     def rule_desk(self) -> RuleDesk:
         return RuleDesk(
@@ -110,6 +128,8 @@ class Service:
     #: Where PBXs publish by themselves.
     door: ForeignDoor | None = None
     mounted: Sequence[Mounted] = ()
+    #: Where the process notes who changes what by HTTP; without one, nothing may be changed by it.
+    deeds: DeedLog | None = None
     tasks: Sequence[Callable[[], Awaitable[None]]] = field(default=())
     ready: Callable[[], Awaitable[bool]] | None = None
     stop_listening: Callable[[], Awaitable[None]] | None = None

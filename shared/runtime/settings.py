@@ -23,6 +23,7 @@ from yarl import URL
 from shared.errors import BadSetting
 from shared.faults import faults_by_path
 from shared.moments import Duration
+from shared.net.requests import Detail
 from shared.observe.logging import LogFormat
 
 PREFIX = "CALLMESH_"
@@ -113,6 +114,15 @@ class MeshSettings(Settings):
         default=timedelta(seconds=1),
         description="How often a changed site (rules, connections) is looked for.",
     )
+    request_log: Detail = Field(
+        default=Detail.ALL,
+        description="Which requests to CRMs and PBXs are noted: `off`, `failed` (with their "
+        "bodies), `all` (a line for each, bodies of those that failed) or `bodies` (all of each). "
+        "Secrets in them are masked; numbers and names of customers are not.",
+    )
+    request_log_keep: Annotated[Duration, Field(gt=timedelta(0))] = Field(
+        default=timedelta(days=7), description="For how long these notes are kept."
+    )
 
     @field_validator("public_url")
     @classmethod
@@ -161,6 +171,33 @@ class HttpSettings(Settings):
 
     host: str = Field(default="127.0.0.1", description="Address of the public listener.")
     port: Port = Field(default=8080, description="Port of the public listener; 0 takes a free one.")
+    rate: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        default=50,
+        description="Requests a second that an API key may make of one process, and four times as "
+        "many at once; more are answered with 429. A user of the API may have a rate of his own. 0 "
+        "is no limit.",
+    )
+    traffic_rate: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        default=1000,
+        description="The same for what PBXs do all day: hooks (`hooks:write`) and questions for a "
+        "route (`route:ask`).",
+    )
+    wrong_keys: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        default=20,
+        description="After so many unknown API keys within a minute from one address, keys that are "
+        "not in use here already are answered with 429 for a minute. 0 is no limit.",
+    )
+    proxies: str = Field(
+        default="",
+        description="Networks of the proxies before this listener, comma-separated: "
+        "`10.1.0.0/16`. Their `X-Forwarded-For` says who asks; without it, all who come by a proxy "
+        "are one address.",
+    )
+    origins: str = Field(
+        default="",
+        description="Origins whose pages may use the API from a browser, and open live streams, "
+        "comma-separated: `https://crm.example`. Empty: only pages of the gateway's own address.",
+    )
 
 
 class OpsSettings(Settings):
