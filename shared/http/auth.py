@@ -1,205 +1,179 @@
-"""
-API keys: 256 random bits, of which only the SHA-256 is kept. A key belongs to one tenant, has
-scopes, may be bound to one agent's extension, and may end.
-"""
+"""Who is let in: by which key, for what, how often, and for which tenant."""
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from enum import StrEnum
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, SecretStr
 
 from shared.clock import Clock
-from shared.errors import Forbidden, NotFound, Unauthenticated, Unavailable
-from shared.ids import Extension, Name, TenantId, new_token
-from shared.moments import Instant
-from shared.storage.port import Collection, CollectionSpec, Document, Find, Index, every
+from shared.errors import ContractError, Forbidden, TooMany, Unauthenticated
+from shared.http.apikey import API_KEYS, ApiKey, fingerprint
+from shared.http.callers import (
+    ANY_SCOPE,
+    OF_THE_INSTALLATION,
+    OF_THE_TENANT,
+    Caller,
+    Scope,
+    in_words,
+)
+from shared.http.keys import KeyBook
+from shared.http.peers import peer_of
+from shared.http.rates import Buckets, Left, Limits, Strangers
+from shared.http.users import API_USERS, ApiUser
+from shared.http.uses import KEY_USES, KeyUse, KeyUses
+from shared.moments import to_text
 
-_FRESH = timedelta(seconds=5)
-_STALE = timedelta(minutes=15)
-#: The store's time, where there is an answer without it.
-_WITHIN = timedelta(milliseconds=500)
-#: Keys kept in memory.
-_KEPT = 10_000
+__all__ = [
+    "ANY_SCOPE",
+    "API_KEYS",
+    "API_USERS",
+    "KEY_PARAMETER",
+    "KEY_USES",
+    "OF_THE_INSTALLATION",
+    "OF_THE_TENANT",
+    "Admission",
+    "ApiKey",
+    "ApiUser",
+    "Caller",
+    "KeyBook",
+    "KeyUse",
+    "KeyUses",
+    "Scope",
+    "fingerprint",
+    "in_words",
+]
 
 #: A query parameter instead of a header, for PBXs that can only be given a URL.
 KEY_PARAMETER = "key"
+#: The tenant that an operator's key acts in, where it is not its own.
+TENANT_HEADER = "X-Callmesh-Tenant"
+EXPIRES_HEADER = "Callmesh-Key-Expires"
+#: So long before its end, a key's answers say when that is.
+_WARNED_BEFORE = timedelta(days=14)
+#: What PBXs do all day: it has a rate of its own, and nothing else uses it up.
+_TRAFFIC = frozenset({Scope.HOOKS_WRITE, Scope.ROUTE_ASK})
+
+_CALLER: web.RequestKey[Caller] = web.RequestKey("callmesh_caller", Caller)
+_LEFT: web.RequestKey[Left] = web.RequestKey("callmesh_left", Left)
 
 
-class Scope(StrEnum):
-    """What a key may do within its tenant."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What an operation asks of a key; of several scopes, one is enough."""
 
-    HOOKS_WRITE = "hooks:write"
-    ROUTE_ASK = "route:ask"
-    CALLS_READ = "calls:read"
-    CALLS_DIAL = "calls:dial"
-    CALLS_WRITE = "calls:write"
-    JOURNAL_READ = "journal:read"
-    JOURNAL_WRITE = "journal:write"
-    CONTACTS_READ = "contacts:read"
-    CRM_WRITE = "crm:write"
-    POPS_READ = "pops:read"
-    AGENTS_WRITE = "agents:write"
-    SITE_READ = "site:read"
-    SITE_WRITE = "site:write"
+    scope: Scope | frozenset[Scope]
+    key_in_query: bool = False
+    #: It may change something.
+    changes: bool = False
+
+    @property
+    def scopes(self) -> frozenset[Scope]:
+        return self.scope if isinstance(self.scope, frozenset) else frozenset({self.scope})
 
 
-class ApiKey(Document):
-    """``key`` is the SHA-256 of the token, in hex."""
-
-    name: Name
-    scopes: tuple[Scope, ...]
-    extension: Extension | None = None
-    created_at: Instant
-    expires_at: Instant | None = None
+def _no_tenant(_: str) -> bool:
+    return False
 
 
-API_KEYS: CollectionSpec[ApiKey] = CollectionSpec(
-    name="gateway.api_keys",
-    model=ApiKey,
-    indexes=(Index(fields=("tenant", "name"), unique=True),),
-    expires_by="expires_at",
-)
+class Admission:
+    """*limits* are of this process. *is_tenant*: whether there is one of a name."""
 
-
-class Caller(BaseModel):
-    """Who asks: what a key stands for."""
-
-    model_config = ConfigDict(frozen=True)
-
-    tenant: TenantId
-    key_name: Name
-    scopes: frozenset[Scope]
-    extension: Extension | None = None
-
-    def may_act_for(self, extension: str) -> None:
-        """Raises Forbidden when the key is bound to another extension."""
-        if self.extension is not None and self.extension != extension:
-            raise Forbidden(f"this key is for extension {self.extension} only")
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    key: ApiKey
-    #: When the store said so, and when it was last asked.
-    confirmed_at: datetime
-    asked_at: datetime
-
-    def ended(self, now: datetime) -> bool:
-        return self.key.expires_at is not None and self.key.expires_at <= now
-
-
-class KeyBook:
-    """
-    A key that the store knew is believed for seconds without asking again, and for minutes while
-    the store is away: a hook needs the broker alone. A revoked one is refused after those
-    seconds, here at once.
-    """
-
-    def __init__(self, keys: Collection[ApiKey], clock: Clock) -> None:
+    def __init__(
+        self,
+        keys: KeyBook,
+        clock: Clock,
+        *,
+        limits: Limits = Limits(),  # noqa: B008  frozen
+        uses: KeyUses | None = None,
+        is_tenant: Callable[[str], bool] = _no_tenant,
+    ) -> None:
         self._keys = keys
         self._clock = clock
-        self._known: dict[str, _Known] = {}
+        self._limits = limits
+        self._uses = uses
+        self._is_tenant = is_tenant
+        self._buckets: Buckets[tuple[str, str, bool]] = Buckets()
+        self._strangers = Strangers(limits.wrong_keys)
 
-    async def issue(
-        self,
-        *,
-        tenant: str,
-        name: str,
-        scopes: tuple[Scope, ...],
-        extension: str | None = None,
-        expires_at: datetime | None = None,
-        token: SecretStr | None = None,
-    ) -> SecretStr:
-        """
-        The only time that the token is seen. *token* sets one that was made elsewhere.
+    async def enter(self, request: web.Request, wanted: Wanted) -> Caller:
+        """Raises: Unauthenticated, TooMany, Forbidden, ContractError, Unavailable."""
+        caller = await self._known(request, wanted)
+        request[_CALLER] = caller
+        self._count(request, caller, wanted)
+        if self._uses is not None:
+            self._uses.touch(caller, peer_of(request))
+        if not wanted.scopes & caller.scopes:
+            one_of = "one of the scopes" if len(wanted.scopes) > 1 else "the scope"
+            raise Forbidden(f"This API key lacks {one_of} {in_words(wanted.scopes)}.")
+        if TENANT_HEADER in request.headers:
+            caller = self._elsewhere(request.headers[TENANT_HEADER], caller, wanted)
+            request[_CALLER] = caller
+        return caller
 
-        Raises: Conflict when the tenant has a key of this name.
-        """
-        secret = token or SecretStr(new_token("cm"))
-        await self._keys.add(
-            ApiKey(
-                key=fingerprint(secret.get_secret_value()),
-                tenant=tenant,
-                name=name,
-                scopes=scopes,
-                extension=extension,
-                created_at=self._clock.now(),
-                expires_at=expires_at,
+    async def _known(self, request: web.Request, wanted: Wanted) -> Caller:
+        token = _token_in(request, key_in_query=wanted.key_in_query)
+        peer, now = peer_of(request), self._clock.now()
+        shut_for = self._strangers.shut_for(peer, now)
+        if shut_for is not None and not self._keys.knows(token):
+            raise TooMany(
+                "Too many API keys that nobody knows came from this address.", retry_after=shut_for
             )
-        )
-        return secret
-
-    async def list(self, tenant: str) -> Sequence[ApiKey]:
-        query = Find(equals={"tenant": tenant}, order_by="name")
-        return [key async for key in every(self._keys, query)]
-
-    async def revoke(self, *, tenant: str, name: str) -> None:
-        """Raises: NotFound."""
-        for key in await self.list(tenant):
-            if key.name == name:
-                await self._keys.delete(key.key)
-                self._known.pop(key.key, None)
-                return
-        raise NotFound(f"tenant {tenant} has no API key {name}")
-
-    async def caller(self, token: str) -> Caller:
-        """Raises: Unauthenticated, with the same words whatever is wrong; Unavailable."""
-        found = await self._found(fingerprint(token))
-        return Caller(
-            tenant=found.tenant,
-            key_name=found.name,
-            scopes=frozenset(found.scopes),
-            extension=found.extension,
-        )
-
-    async def _found(self, key: str) -> ApiKey:
-        now = self._clock.now()
-        known = self._known.get(key)
-        if known is not None and (known.ended(now) or now - known.confirmed_at > _STALE):
-            known = None
-        if known is None or now - known.asked_at >= _FRESH:
-            known = await self._asked(key, known, now)
-        # To the end of the line: what goes first was not used for longest.
-        self._known.pop(key, None)
-        self._known[key] = known
-        if len(self._known) > _KEPT:
-            del self._known[next(iter(self._known))]
-        return known.key
-
-    async def _asked(self, key: str, known: _Known | None, now: datetime) -> _Known:
         try:
-            async with asyncio.timeout(_WITHIN.total_seconds() if known else None):
-                return _Known(await self._keys.get(key), confirmed_at=now, asked_at=now)
-        except NotFound:
-            self._known.pop(key, None)
-            raise Unauthenticated("This API key is not known, or no longer valid.") from None
-        except (Unavailable, TimeoutError):
-            if known is None:
-                raise
-            return replace(known, asked_at=now)
+            return await self._keys.caller(token)
+        except Unauthenticated as error:
+            if "key_name" not in error.details:
+                self._strangers.came_with_wrong_key(peer, now)
+            raise
+
+    def _count(self, request: web.Request, caller: Caller, wanted: Wanted) -> None:
+        is_traffic = wanted.scopes <= _TRAFFIC
+        rate = self._limits.traffic_rate if is_traffic else caller.rate or self._limits.rate
+        if not rate:
+            return
+        bucket = (caller.home_tenant, caller.key_name, is_traffic)
+        left = self._buckets.take(bucket, rate, self._clock.now())
+        request[_LEFT] = left
+        if left.wait is not None:
+            raise TooMany(
+                f"This API key may ask {rate} times a second, and {left.limit} times at once.",
+                retry_after=left.wait,
+            )
+
+    def _elsewhere(self, tenant: str, caller: Caller, wanted: Wanted) -> Caller:
+        if tenant == caller.tenant:
+            return caller
+        needed = Scope.TENANTS_WRITE if wanted.changes else Scope.TENANTS_READ
+        if needed not in caller.scopes and not (
+            needed is Scope.TENANTS_READ and Scope.TENANTS_WRITE in caller.scopes
+        ):
+            raise Forbidden(f"To act in another tenant, this API key lacks the scope {needed}.")
+        if not self._is_tenant(tenant):
+            raise ContractError(f"header.{TENANT_HEADER}: there is no such tenant")
+        return caller.model_copy(update={"tenant": tenant, "home": caller.tenant})
+
+    def add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        """What the key's owner should know: what he may still ask, and when the key ends."""
+        left, caller = left_of(request), request.get(_CALLER)
+        if left is not None:
+            response.headers["RateLimit-Limit"] = str(left.limit)
+            response.headers["RateLimit-Remaining"] = str(left.remaining)
+            response.headers["RateLimit-Reset"] = str(left.reset_seconds)
+        ends = caller.expires_at if caller is not None else None
+        if ends is not None and ends - self._clock.now() <= _WARNED_BEFORE:
+            response.headers[EXPIRES_HEADER] = to_text(ends)
 
 
-def fingerprint(token: str) -> str:
-    # No salt and one round: the token is 256 random bits, there is nothing to guess. Odd bytes
-    # in a header are lone surrogates by now.
-    return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
+def caller_of(request: web.Request) -> Caller | None:
+    """Who was let in, or was known and refused."""
+    return request.get(_CALLER)
 
 
-async def authenticate(
-    request: web.Request, keys: KeyBook, *, scope: Scope, key_in_query: bool
-) -> Caller:
-    """Raises: Unauthenticated, Forbidden, Unavailable."""
-    caller = await keys.caller(_token_in(request, key_in_query=key_in_query))
-    if scope not in caller.scopes:
-        raise Forbidden(f"This API key lacks the scope {scope}.")
-    return caller
+def left_of(request: web.Request) -> Left | None:
+    """What its key may still ask; None where it has no limit."""
+    return request.get(_LEFT)
 
 
 def _token_in(request: web.Request, *, key_in_query: bool) -> str:

@@ -19,7 +19,9 @@ from shared.errors import (
     NeedsReconnect,
     NotFound,
     Rejected,
+    Stale,
     Throttled,
+    TooMany,
     TransientError,
     Unauthenticated,
     Unavailable,
@@ -52,15 +54,18 @@ STATUSES: tuple[tuple[type[MeshError], HTTPStatus], ...] = (
     (Forbidden, HTTPStatus.FORBIDDEN),
     (Gone, HTTPStatus.GONE),
     (NotFound, HTTPStatus.NOT_FOUND),
+    (Stale, HTTPStatus.PRECONDITION_FAILED),
     (Conflict, HTTPStatus.CONFLICT),
     (ContractError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (Rejected, HTTPStatus.BAD_GATEWAY),
+    (TooMany, HTTPStatus.TOO_MANY_REQUESTS),
     (Throttled, HTTPStatus.SERVICE_UNAVAILABLE),
     (NeedsReconnect, HTTPStatus.SERVICE_UNAVAILABLE),
     (Unavailable, HTTPStatus.SERVICE_UNAVAILABLE),
     (TransientError, HTTPStatus.SERVICE_UNAVAILABLE),
 )
 _RETRY_AFTER = timedelta(seconds=5)
+_CODE: web.ResponseKey[str] = web.ResponseKey("callmesh_code", str)
 
 
 def status_of(error: type[MeshError]) -> HTTPStatus:
@@ -73,7 +78,7 @@ def status_of(error: type[MeshError]) -> HTTPStatus:
 def of_error(error: MeshError) -> web.Response:
     status = status_of(type(error))
     headers = {}
-    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+    if status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
         wait = getattr(error, "retry_after", None) or _RETRY_AFTER
         headers["Retry-After"] = str(math.ceil(wait.total_seconds()))
     if status is HTTPStatus.UNAUTHORIZED:
@@ -109,6 +114,17 @@ def of_http(error: web.HTTPException) -> web.Response:
     return problem(status, status.phrase.lower().replace(" ", "_"), detail, headers=headers)
 
 
+def of_no_request(status: HTTPStatus) -> web.Response:
+    """What could not be read as HTTP; nothing of it is repeated. Its connection ends."""
+    answer = problem(
+        status,
+        "bad_request",
+        "This is no HTTP that we can read, or its head is longer than we take.",
+    )
+    answer.force_close()
+    return answer
+
+
 def problem(
     status: HTTPStatus,
     code: str,
@@ -125,9 +141,16 @@ def problem(
         detail=detail,
         errors=errors,
     )
-    return web.Response(
+    answer = web.Response(
         status=status,
         body=body.model_dump_json(exclude_defaults=True),
         content_type="application/problem+json",
         headers=headers,
     )
+    answer[_CODE] = code
+    return answer
+
+
+def code_of(answer: web.StreamResponse) -> str | None:
+    """None for what is no problem."""
+    return answer.get(_CODE)

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
+from http import HTTPStatus
 from typing import Annotated, Any, Generic, Protocol, TypeVar, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel
@@ -23,9 +24,10 @@ from pydantic.json_schema import SkipJsonSchema
 
 from shared.errors import MeshError
 from shared.faults import Path
-from shared.http.auth import Scope
+from shared.http.auth import Scope, Wanted
 from shared.http.bytestream import ByteStream
 from shared.http.files import FileAnswer
+from shared.http.live import LiveStream
 
 
 class In(Enum):
@@ -117,6 +119,8 @@ class Answer(Enum):
     TEXT = "text/plain"
     #: Server-sent events: one per model that the handler yields.
     STREAM = "text/event-stream"
+    #: The same on a WebSocket, each as a message.
+    SOCKET = "websocket"
     #: A :class:`RawAnswer`: in whatever form a PBX wants it.
     RAW = "*/*"
     #: A :class:`FileAnswer`: recorded sound, whole or in parts.
@@ -135,7 +139,11 @@ class ServerEvent(Protocol):
 
 
 S = TypeVar("S", bound=BaseModel)
-_Opens = Callable[[D, Q], Awaitable[AsyncIterator[S]]]
+_Opens = Callable[[D, Q], Awaitable[AsyncIterator[S] | LiveStream[S]]]
+_OpensSocket = Callable[[D, Q], Awaitable[LiveStream[S]]]
+
+#: Methods by which nothing is changed.
+_READING = frozenset({"GET", "HEAD"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +151,8 @@ class Operation(Generic[D]):
     method: str
     path: str
     status: int
-    scope: Scope | None
+    #: Of several one is enough.
+    scope: Scope | frozenset[Scope] | None
     key_in_query: bool
     errors: tuple[type[MeshError], ...]
     tag: str
@@ -153,10 +162,32 @@ class Operation(Generic[D]):
     response_model: type[BaseModel]
     #: The body may be an HTML form in place of JSON.
     form_body: bool = False
+    #: What of the answer can be cut to some fields: places as :func:`choice.cut` takes them.
+    fields: tuple[str, ...] = ()
+    #: It may change something, or takes much away: each request is in the audit log.
+    is_change: bool = False
+    #: Is told with which status a request is not done, and of the error where one was raised.
+    refused: Callable[[D, HTTPStatus, MeshError | None], None] | None = None
+    #: What a client may say on a socket.
+    hears: type[BaseModel] | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it stays open: then a ticket opens it as well as a key."""
+        return self.answer in {Answer.STREAM, Answer.SOCKET}
 
     @property
     def operation_id(self) -> str:
         return self.handler.__name__
+
+    @property
+    def wanted(self) -> Wanted | None:
+        """Of a key; None: it asks for none."""
+        if self.scope is None:
+            return None
+        # What a PBX sends is not in the audit log, but is no looking.
+        changes = self.is_change or self.scope is Scope.HOOKS_WRITE
+        return Wanted(scope=self.scope, key_in_query=self.key_in_query, changes=changes)
 
 
 class Routes(Generic[D]):
@@ -171,16 +202,23 @@ class Routes(Generic[D]):
         method: str,
         path: str,
         *,
-        scope: Scope | None,
+        scope: Scope | frozenset[Scope] | None,
         status: int = 200,
         key_in_query: bool = False,
         errors: tuple[type[MeshError], ...] = (),
         text: bool = False,
         form_body: bool = False,
+        fields: tuple[str, ...] = (),
+        is_change: bool | None = None,
+        refused: Callable[[D, HTTPStatus, MeshError | None], None] | None = None,
     ) -> Callable[[Callable[[D, Q], Awaitable[A]]], Callable[[D, Q], Awaitable[A]]]:
         """
         *scope* None is for operations that authenticate their caller themselves. *form_body*: an
-        HTML form does as well as JSON; its values are texts.
+        HTML form does as well as JSON; its values are texts. *fields*: places in the answer, ``""``
+        for the whole, of which a request may choose the fields that it wants. *is_change*: whether
+        the audit log has each request; as the method says, unless it is a PBX's traffic.
+        ``tests/shape`` names what is changed by no method of reading and is not in the log.
+        *refused* is told what is not done, whoever says no.
         """
 
         def register(handler: Callable[[D, Q], Awaitable[A]]) -> Callable[[D, Q], Awaitable[A]]:
@@ -199,6 +237,9 @@ class Routes(Generic[D]):
                     request_model=asked,
                     response_model=answer,
                     form_body=form_body,
+                    fields=fields,
+                    is_change=_changes(method, scope) if is_change is None else is_change,
+                    refused=refused,
                 )
             )
             return handler
@@ -214,25 +255,55 @@ class Routes(Generic[D]):
         """
 
         def register(handler: _Opens[D, Q, S]) -> _Opens[D, Q, S]:
-            asked, answer = _models(handler)
-            self.operations.append(
-                Operation(
-                    method="GET",
-                    path=path,
-                    status=200,
-                    scope=scope,
-                    key_in_query=False,
-                    errors=errors,
-                    tag=self.tag,
-                    answer=Answer.STREAM,
-                    handler=handler,
-                    request_model=asked,
-                    response_model=get_args(answer)[0],
-                )
-            )
+            self.operations.append(self._live(handler, path, scope, errors, Answer.STREAM))
             return handler
 
         return register
+
+    def socket(
+        self,
+        path: str,
+        *,
+        scope: Scope,
+        hears: type[BaseModel],
+        errors: tuple[type[MeshError], ...] = (),
+    ) -> Callable[[_OpensSocket[D, Q, S]], _OpensSocket[D, Q, S]]:
+        """A WebSocket: as ``stream``; the client may say *hears*, which the stream is told."""
+
+        def register(handler: _OpensSocket[D, Q, S]) -> _OpensSocket[D, Q, S]:
+            operation = self._live(handler, path, scope, errors, Answer.SOCKET)
+            self.operations.append(replace(operation, status=101, hears=hears))
+            return handler
+
+        return register
+
+    def _live(
+        self,
+        handler: Callable[[D, Any], Any],
+        path: str,
+        scope: Scope,
+        errors: tuple[type[MeshError], ...],
+        answer: Answer,
+    ) -> Operation[D]:
+        asked, events = _models(handler)
+        return Operation(
+            method="GET",
+            path=path,
+            status=200,
+            scope=scope,
+            key_in_query=False,
+            errors=errors,
+            tag=self.tag,
+            answer=answer,
+            handler=handler,
+            request_model=asked,
+            response_model=get_args(events)[0],
+        )
+
+
+def _changes(method: str, scope: Scope | frozenset[Scope] | None) -> bool:
+    """What a PBX's key is for is its traffic."""
+    return method not in _READING and scope not in {Scope.HOOKS_WRITE, Scope.ROUTE_ASK}
 
 
 def _answer_of(model: type[BaseModel], *, text: bool) -> Answer:

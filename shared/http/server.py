@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
     Awaitable,
     Callable,
-    Coroutine,
     Iterable,
-    Iterator,
     Sequence,
 )
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -28,26 +21,36 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from shared.clock import Clock
-from shared.errors import ContractError, MeshError, Throttled, Unavailable
+from shared.errors import ContractError, MeshError
 from shared.http import problems
-from shared.http.auth import Caller, KeyBook, authenticate
+from shared.http.auth import Admission, Caller, KeyBook, KeyUses, Wanted
 from shared.http.bytestream import ByteStream
+from shared.http.deeds import Deed, DeedLog, admitting, answering, conclude, deed_of
 from shared.http.files import FileAnswer
-from shared.http.forms import FORM_BODY, JSON_BODY, form_wanted, read_form, read_json
+from shared.http.forms import check_body, kinds_taken, plain_text, read_body
+from shared.http.listening import MAX_LINE_BYTES, Runner
+from shared.http.origins import Origins
+from shared.http.patience import PATIENCE, patiently
+from shared.http.peers import note_peer, peer_of
+from shared.http.rates import Limits
 from shared.http.routes import (
-    Answer,
-    Form,
     In,
     Operation,
     RawRequest,
-    ServerEvent,
     header_name,
     input_name,
     input_path,
     places,
 )
+from shared.http.sending import Sending
+from shared.http.sockets import Sockets, refusal
+from shared.http.streaming import Streaming
+from shared.http.tickets import TICKET_PARAMETER, Tickets, is_still_good
+from shared.http.underway import UnderWay
+from shared.http.writing import choice_in, written
+from shared.net.guard import Network
 from shared.observe import tracing
-from shared.observe.logging import mask_text
+from shared.observe.logging import MASK, mask_text
 from shared.observe.metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -58,21 +61,6 @@ T = TypeVar("T")
 MAX_BODY_BYTES = 512 * 1024
 #: What a handler reads itself: a CRM's batch has whole records in it.
 MAX_RAW_BYTES = 1024 * 1024
-#: Requests under way at once; more are told to come back.
-MAX_AT_ONCE = 256
-#: A client has so long for its body, and for taking a piece of a stream.
-PATIENCE = timedelta(seconds=10)
-#: Files under way at once, and of one tenant. A player takes the next piece when it has played the
-#: last, and one that is paused keeps its place for a while.
-MAX_FILES, MAX_FILES_OF_ONE = 256, 96
-FILE_PATIENCE = timedelta(minutes=2)
-_PIECE_BYTES = 256 * 1024
-#: Their own: a mount whose server is gone holds them for ever, and nobody else's.
-_FILE_THREADS = 8
-#: Streams that one key may have open: a CRM that follows every agent's phone by one key.
-MAX_STREAMS = 200
-#: A proxy closes a silent connection after 30 to 60 s.
-_KEEP_ALIVE = timedelta(seconds=15)
 
 _Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -97,21 +85,38 @@ class HttpServer:
         metrics: Metrics,
         drain: timedelta,
         documents: dict[str, Callable[[], bytes]] | None = None,
+        limits: Limits = Limits(),  # noqa: B008  frozen
+        uses: KeyUses | None = None,
+        deeds: DeedLog | None = None,
+        is_tenant: Callable[[str], bool] = lambda _: False,
+        proxies: Sequence[Network] = (),
+        tickets: Tickets | None = None,
+        origins: Origins = Origins(),  # noqa: B008  never changed
     ) -> None:
-        """*documents*: paths that anyone may read, as JSON (the OpenAPI document)."""
+        """
+        *documents*: paths that anyone may read, as JSON (the OpenAPI document). *deeds*: where
+        requests that change something are noted. *proxies*: whose word of a client's address is
+        believed. *tickets*: by which streams are opened too. *origins*: whose pages may ask.
+        """
         self._keys = keys
+        self._tickets = tickets
+        self._origins = origins
+        self._admission = Admission(keys, clock, limits=limits, uses=uses, is_tenant=is_tenant)
+        self._deeds = deeds
+        self._proxies = proxies
         self._clock = clock
         self._metrics = metrics
         self._drain = drain
-        self._at_once = 0
-        self._files: Counter[str] = Counter()
-        self._file_threads = ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="files")
-        self._streams: Counter[tuple[str, str]] = Counter()
         self._stopping = asyncio.Event()
-        self._runner: web.AppRunner | None = None
+        self._under_way = UnderWay()
+        self._sending = Sending(clock, self._under_way, self._stopping)
+        self._streaming = Streaming(clock, metrics, self._stopping)
+        self._sockets = Sockets(clock, metrics, self._stopping)
+        self._runner: Runner | None = None
         self._app = web.Application(
             client_max_size=MAX_BODY_BYTES, middlewares=[self._around_every_request]
         )
+        self._app.on_response_prepare.append(self._add_headers)
         for part in mounted:
             for operation in part.operations:
                 self._app.router.add_route(
@@ -122,10 +127,11 @@ class HttpServer:
 
     async def start(self, host: str, port: int) -> int:
         """The port that was bound: *port*, or a free one for 0. Raises OSError."""
-        self._runner = web.AppRunner(
+        self._runner = Runner(
             self._app,
             access_log=None,
             handle_signals=False,
+            max_line_size=MAX_LINE_BYTES,
             # aiohttp waits twice: for requests, then again for those that did not end by it.
             shutdown_timeout=self._drain.total_seconds() / 2,
         )
@@ -139,18 +145,22 @@ class HttpServer:
         self._stopping.set()
         if self._runner is not None:
             await self._runner.cleanup()
-        self._file_threads.shutdown(wait=False, cancel_futures=True)
+        self._sending.close()
 
     @web.middleware
     async def _around_every_request(self, request: web.Request, handler: _Handle) -> Any:
         operation = _label(request)
         began = perf_counter()
+        if self._proxies:
+            note_peer(request, self._proxies)
         with tracing.span(
             f"{request.method} {operation}", parent=request.headers.get("traceparent")
         ) as trace:
             answer = await self._answered(request, handler)
             if not answer.prepared:
                 answer.headers["X-Trace-Id"] = trace.trace_id
+        if self._deeds is not None:
+            conclude(self._deeds, request, answer)
         self._metrics.count("callmesh_http_requests_total", operation, str(answer.status))
         self._metrics.observe(
             "callmesh_http_request_seconds", operation, seconds=perf_counter() - began
@@ -158,78 +168,102 @@ class HttpServer:
         return answer
 
     async def _answered(self, request: web.Request, handler: _Handle) -> web.StreamResponse:
-        if self._at_once >= MAX_AT_ONCE:
-            return problems.of_error(Unavailable("More requests are under way than we take."))
-        self._at_once += 1
+        if (answer := self._origins.preflight(request)) is not None:
+            return answer
         try:
-            return await handler(request)
+            with self._under_way.one_more_request():
+                return await handler(request)
         except web.HTTPException as error:
             return problems.of_http(error)
         except MeshError as error:
             if problems.status_of(type(error)) is HTTPStatus.INTERNAL_SERVER_ERROR:
-                log.exception("request_failed", path=request.path)
+                log.exception("request_failed", path=_shown(request))
             return problems.of_error(error)
         except Exception:
-            log.exception("request_failed", path=request.path)
+            log.exception("request_failed", path=_shown(request))
             return problems.of_error(MeshError("internal error"))
-        finally:
-            self._at_once -= 1
 
     def _handler(self, operation: Operation[Any], deps: Any) -> _Handle:
         where = places(operation.request_model)
+        wanted = operation.wanted
 
         async def handle(request: web.Request) -> web.StreamResponse:
+            deed = deed_of(
+                request,
+                operation=operation.operation_id,
+                path=operation.path,
+                is_change=operation.is_change,
+                has_key=wanted is not None,
+            )
             try:
-                caller = await self._caller(operation, request)
+                caller = await self._caller(wanted, request, deed, is_live=operation.is_live)
                 asked = await self._asked(operation, where, request, caller)
+                chosen = choice_in(operation, request)
             except ValidationError as error:
                 model = operation.request_model
                 return problems.of_validation(error, model, partial(input_path, model))
             if isinstance(asked, web.Response):
                 return asked
-            if operation.answer is Answer.STREAM:
-                with self._one_more_stream(caller):
-                    return await self._stream(await operation.handler(deps, asked), request)
-            try:
-                answer = await operation.handler(deps, asked)
-            except ContractError as error:
-                if In.REQUEST not in where.values() or In.BODY in where.values():
-                    raise
-                return _unreadable(mask_text(error.message))
-            if isinstance(answer, FileAnswer):
-                return await self._file(answer, request)
-            if isinstance(answer, ByteStream):
-                with self._one_more_stream(caller):
-                    return await self._chunks(answer, request)
-            return _plain(operation, answer, request)
+            if self._deeds is not None and deed.is_change and caller is not None:
+                await self._deeds.begin(deed)
+            with answering(deed):
+                if operation.is_live:
+                    return await self._live(operation, deps, asked, caller, request)
+                try:
+                    answer = await operation.handler(deps, asked)
+                except ContractError as error:
+                    if In.REQUEST not in where.values() or In.BODY in where.values():
+                        raise
+                    return _unreadable(mask_text(error.message))
+                if isinstance(answer, FileAnswer):
+                    return await self._sending.file(answer, request)
+                if isinstance(answer, ByteStream):
+                    with self._under_way.one_more_stream(caller):
+                        return await self._sending.chunks(answer, request)
+                return written(operation, answer, request, chosen)
 
-        return handle
+        return handle if operation.refused is None else _telling(handle, operation.refused, deps)
 
-    async def _caller(self, operation: Operation[Any], request: web.Request) -> Caller | None:
+    async def _live(
+        self,
+        operation: Operation[Any],
+        deps: Any,
+        asked: BaseModel,
+        caller: Caller | None,
+        request: web.Request,
+    ) -> web.StreamResponse:
+        async def still() -> bool:
+            return caller is None or await is_still_good(caller, self._keys)
+
+        if operation.hears is not None:
+            if (refused := refusal(request)) is not None:
+                return refused
+            self._origins.check_socket(request)
+        with self._under_way.one_more_stream(caller):
+            opened = await operation.handler(deps, asked)
+            if operation.hears is None:
+                return await self._streaming.events(opened, request, still)
+            return await self._sockets.serve(opened, operation.hears, request, still)
+
+    async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        self._admission.add_headers(request, response)
+        self._origins.add_headers(request, response)
+
+    async def _caller(
+        self, wanted: Wanted | None, request: web.Request, deed: Deed, *, is_live: bool
+    ) -> Caller | None:
         """Before anything is read: a stranger learns nothing of what would be valid."""
-        if operation.scope is None:
+        if wanted is None:
             return None
-        caller = await authenticate(
-            request, self._keys, scope=operation.scope, key_in_query=operation.key_in_query
-        )
+        if is_live and self._tickets is not None and TICKET_PARAMETER in request.query:
+            with admitting(deed, request):
+                caller = await self._tickets.caller(request.query[TICKET_PARAMETER], wanted.scopes)
+            structlog.contextvars.bind_contextvars(tenant=caller.tenant)
+            return caller
+        with admitting(deed, request):
+            caller = await self._admission.enter(request, wanted)
         structlog.contextvars.bind_contextvars(tenant=caller.tenant)
         return caller
-
-    @contextmanager
-    def _one_more_stream(self, caller: Caller | None) -> Iterator[None]:
-        """A stream is open for hours; it is not one of the requests under way."""
-        key = (caller.tenant, caller.key_name) if caller else ("", "")
-        if self._streams[key] >= MAX_STREAMS:
-            raise Throttled(f"This API key has {MAX_STREAMS} streams open; end one first.")
-        self._streams[key] += 1
-        self._at_once -= 1
-        try:
-            yield
-        finally:
-            self._at_once += 1
-            self._streams[key] -= 1
-            if not self._streams[key]:
-                del self._streams[key]
 
     async def _asked(
         self,
@@ -249,11 +283,12 @@ class HttpServer:
         for field, place in where.items():
             name = input_name(operation.request_model, field)
             if place is In.PATH:
-                raw[name] = request.match_info[name]
+                raw[name] = plain_text(request.match_info[name], f"path.{name}")
             elif place is In.QUERY and name in request.query:
-                raw[name] = request.query[name]
+                raw[name] = plain_text(request.query[name], f"query.{name}")
             elif place is In.HEADER and header_name(name) in request.headers:
-                raw[name] = request.headers[header_name(name)]
+                said = request.headers[header_name(name)]
+                raw[name] = plain_text(said, f"header.{header_name(name)}")
             elif place is In.REQUEST:
                 raw[name] = whole
             elif place is In.BODY:
@@ -267,7 +302,7 @@ class HttpServer:
         self, operation: Operation[Any], request: web.Request, whole: RawRequest | None
     ) -> Any:
         """*whole*: the request, where it was read before."""
-        taken = (JSON_BODY, FORM_BODY) if operation.form_body else (JSON_BODY,)
+        taken = kinds_taken(operation)
         if request.content_type not in taken:
             return problems.problem(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -278,9 +313,11 @@ class HttpServer:
         if isinstance(body, web.Response):
             return body
         try:
-            return read_form(body) if request.content_type == FORM_BODY else read_json(body)
+            found = read_body(body, request.content_type)
         except ContractError as error:
             return _unreadable(error.message)
+        check_body(found, body)
+        return found
 
     async def _raw(self, request: web.Request, *, most: int) -> RawRequest | web.Response:
         body = await self._body(request.clone(client_max_size=most))
@@ -291,7 +328,7 @@ class HttpServer:
             headers.setdefault(name.lower(), _clean(value))
         return RawRequest(
             method=request.method,
-            peer=request.remote or "",
+            peer=peer_of(request),
             origin=_clean(f"{request.scheme}://{request.host}"),
             target=_clean(request.rel_url.raw_path_qs),
             query={_clean(name): _clean(value) for name, value in request.query.items()},
@@ -303,7 +340,7 @@ class HttpServer:
         try:
             # Most came with their heads.
             there = request.content.is_eof()
-            return await (request.read() if there else self._patiently(request.read()))
+            return await (request.read() if there else patiently(self._clock, request.read()))
         except TimeoutError:
             late = problems.problem(
                 HTTPStatus.REQUEST_TIMEOUT,
@@ -314,186 +351,6 @@ class HttpServer:
             return late
         except (ConnectionError, web.RequestPayloadError):
             return _unreadable("The body broke off.")
-
-    async def _stream(
-        self, events: AsyncIterator[ServerEvent], request: web.Request
-    ) -> web.StreamResponse:
-        response = web.StreamResponse(
-            headers={
-                "Content-Type": "text/event-stream; charset=utf-8",
-                "Cache-Control": "no-store",
-                "X-Accel-Buffering": "no",  # nginx would hold events back
-            }
-        )
-        await response.prepare(request)
-        self._metrics.count("callmesh_live_streams", by=1)
-        stopping = asyncio.create_task(self._stopping.wait())
-        coming = asyncio.create_task(_next(events))
-        try:
-            while True:
-                done, _ = await asyncio.wait(
-                    {coming, stopping},
-                    timeout=_KEEP_ALIVE.total_seconds(),
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                if coming in done:
-                    event = coming.result()
-                    if event is None:
-                        break
-                    await self._patiently(response.write(_frame(event)), stopping)
-                    coming = asyncio.create_task(_next(events))
-                elif stopping in done:
-                    break
-                else:
-                    await self._patiently(response.write(b": alive\n\n"), stopping)
-            await self._patiently(response.write_eof(), stopping)
-        except (ConnectionError, TimeoutError):
-            _cut(request)  # the client went away, or does not read
-        except Exception:
-            # The status is out, so all that can still be said is that the stream is broken off.
-            log.exception("stream_failed", path=request.path)
-            _cut(request)
-        finally:
-            self._metrics.count("callmesh_live_streams", by=-1)
-            for task in (coming, stopping):
-                task.cancel()
-            await asyncio.gather(coming, stopping, return_exceptions=True)
-            if isinstance(events, AsyncGenerator):
-                await events.aclose()
-        return response
-
-    async def _chunks(self, answer: ByteStream, request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(status=HTTPStatus.OK, headers=answer.headers)
-        stopping = asyncio.create_task(self._stopping.wait())
-        try:
-            await response.prepare(request)
-            async for chunk in answer.chunks:
-                await self._patiently(response.write(chunk), stopping, within=FILE_PATIENCE)
-            await self._patiently(response.write_eof(), stopping, within=FILE_PATIENCE)
-        except (ConnectionError, TimeoutError):
-            _cut(request)  # the client went away, or does not read; or this server stops
-        except Exception:
-            # The status is out: that it breaks off is all that can still be said.
-            log.exception("stream_failed", path=request.path)
-            _cut(request)
-        finally:
-            stopping.cancel()
-            if isinstance(answer.chunks, AsyncGenerator):
-                await answer.chunks.aclose()
-        return response
-
-    async def _file(self, answer: FileAnswer, request: web.Request) -> web.StreamResponse:
-        """As long as the client takes for it, it is not one of the requests under way."""
-        #: By a thread, perhaps: closing it would wait for that.
-        is_read = False
-        try:
-            if answer.part.status is HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                return problems.problem(
-                    answer.part.status,
-                    "range_not_satisfiable",
-                    f"The file has {answer.part.size} bytes; the range begins behind them.",
-                    headers=answer.part.headers,
-                )
-            with self._one_more_file(answer.tenant):
-                return await self._sent(answer, request)
-        except asyncio.CancelledError:
-            is_read = True
-            raise
-        finally:
-            if not is_read:
-                answer.file.close()
-
-    @contextmanager
-    def _one_more_file(self, tenant: str) -> Iterator[None]:
-        if self._files[tenant] >= MAX_FILES_OF_ONE or self._files.total() >= MAX_FILES:
-            raise Throttled("As many files are under way as we give at once; end one first.")
-        self._files[tenant] += 1
-        self._at_once -= 1
-        try:
-            yield
-        finally:
-            self._at_once += 1
-            self._files[tenant] -= 1
-            if not self._files[tenant]:
-                del self._files[tenant]
-
-    async def _sent(self, answer: FileAnswer, request: web.Request) -> web.StreamResponse:
-        part = answer.part
-        response = web.StreamResponse(
-            status=part.status, headers={**answer.headers, **part.headers, "Accept-Ranges": "bytes"}
-        )
-        response.content_length = part.length
-        left = part.length if request.method != "HEAD" else 0
-        in_thread = partial(asyncio.get_running_loop().run_in_executor, self._file_threads)
-        try:
-            await in_thread(answer.file.seek, part.start)
-            await response.prepare(request)
-            while left:
-                piece = await in_thread(answer.file.read, min(left, _PIECE_BYTES))
-                if not piece:
-                    # It has become shorter: that it ends here must not look like its end.
-                    _cut(request)
-                    break
-                left -= len(piece)
-                await self._patiently(response.write(piece), within=FILE_PATIENCE)
-            else:
-                await self._patiently(response.write_eof())
-        except (ConnectionError, TimeoutError, OSError):
-            _cut(request)  # the client went away, or does not read
-        return response
-
-    async def _patiently(
-        self,
-        work: Coroutine[Any, Any, T],
-        *unless: asyncio.Task[Any],
-        within: timedelta = PATIENCE,
-    ) -> T:
-        """Raises TimeoutError when it is not done in time, or by when one of *unless* is."""
-        working = asyncio.create_task(work)
-        patience = asyncio.create_task(self._clock.sleep(within))
-        try:
-            await asyncio.wait({working, patience, *unless}, return_when=asyncio.FIRST_COMPLETED)
-            if not working.done():
-                raise TimeoutError
-            return await working
-        finally:
-            patience.cancel()
-            working.cancel()
-
-
-def _cut(request: web.Request) -> None:
-    if request.transport is not None:
-        request.transport.abort()
-
-
-async def _next(events: AsyncIterator[ServerEvent]) -> ServerEvent | None:
-    return await anext(events, None)
-
-
-def _frame(event: ServerEvent) -> bytes:
-    data = event.model_dump_json(exclude_none=True)
-    return f"event: {event.event_name}\ndata: {data}\n\n".encode()
-
-
-def _plain(operation: Operation[Any], answer: Any, request: web.Request) -> web.Response:
-    if operation.answer is Answer.TEXT:
-        match form_wanted(answer, request.headers.get("Accept", "")):
-            case Form.TEXT:
-                return web.Response(status=operation.status, text=answer.as_text())
-            case Form.XML:
-                xml = answer.as_xml()
-                return web.Response(
-                    status=operation.status, text=xml, content_type="application/xml"
-                )
-    if operation.answer is Answer.RAW:
-        return web.Response(
-            status=answer.status, body=answer.body, headers={"Content-Type": answer.content_type}
-        )
-    return web.Response(
-        status=operation.status,
-        body=answer.model_dump_json(exclude_none=True),
-        content_type="application/json",
-    )
 
 
 def _unreadable(detail: str) -> web.Response:
@@ -510,6 +367,33 @@ def _document(content: Callable[[], bytes]) -> _Handle:
         return web.Response(body=content(), content_type="application/json")
 
     return handle
+
+
+def _telling(
+    handle: _Handle, refused: Callable[[Any, HTTPStatus, MeshError | None], None], deps: Any
+) -> _Handle:
+    """*handle*, and what it does not do is told."""
+
+    async def told(request: web.Request) -> web.StreamResponse:
+        try:
+            answer = await handle(request)
+        except web.HTTPException as error:
+            refused(deps, HTTPStatus(error.status), None)
+            raise
+        except MeshError as error:
+            refused(deps, problems.status_of(type(error)), error)
+            raise
+        if answer.status >= HTTPStatus.BAD_REQUEST:
+            refused(deps, HTTPStatus(answer.status), None)
+        return answer
+
+    return told
+
+
+def _shown(request: web.Request) -> str:
+    """Its path, without the secret that some have."""
+    token = request.match_info.get("token")
+    return request.path.replace(token, MASK) if token else request.path
 
 
 def _label(request: web.Request) -> str:
