@@ -6,18 +6,29 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from services.dialer.handlers import (
-    STATUS_HOLDS,
-    Deps,
-    give_up_unheard,
-    refused_by_pbx,
-    router,
-)
+from services.dialer import statuses
+from services.dialer.agents import AGENTS, STATUSES, AgentBook
+from services.dialer.deps import Deps
+from services.dialer.handlers import router
 from services.dialer.links import Switchboards
+from services.dialer.meters import METERS, MeterBook
+from services.dialer.ordering import refused_by_pbx
 from services.dialer.settings import DialerSettings
-from services.dialer.store import DIALS, STATUSES, DialBook, StatusBook
-from shared.contracts.dialing import DialReason, DialStateChanged
+from services.dialer.showing import Showing
+from services.dialer.statuses import StatusDeps
+from services.dialer.store import DIALS, DialBook
+from services.dialer.tending import tend
+from services.dialer.turns import TURNS, TurnBook
+from shared.bus.router import joined
+from shared.contracts.agents import (
+    STATUS_HOLDS,
+    AgentStatusSettled,
+    SetAgentStatus,
+    TellCrmStatus,
+)
+from shared.contracts.dialing import DialNumber, DialReason, DialStateChanged
 from shared.runtime.service import Entry, Platform, Service
+from shared.storage.newest import NewestOrders
 
 NAME = "dialer"
 
@@ -32,12 +43,11 @@ async def build(platform: Platform) -> AsyncIterator[Service]:
     boards = Switchboards(
         platform.site, platform.pbx_adapters(), clock=platform.clock, on_refusal=on_refusal
     )
+    dials = DialBook(platform.store.collection(DIALS), platform.clock, keep=settings.keep)
     deps = Deps(
-        dials=DialBook(platform.store.collection(DIALS), platform.clock, keep=settings.keep),
-        # Until the newest that could overtake an older one is too old itself.
-        statuses=StatusBook(
-            platform.store.collection(STATUSES), platform.clock, keep=2 * STATUS_HOLDS
-        ),
+        dials=dials,
+        turns=TurnBook(platform.store.collection(TURNS), dials, platform.clock),
+        meters=MeterBook(platform.store.collection(METERS), platform.clock),
         boards=boards,
         site=platform.site,
         publisher=platform.publisher(NAME),
@@ -45,17 +55,35 @@ async def build(platform: Platform) -> AsyncIterator[Service]:
         metrics=platform.metrics,
         order_within=settings.order_within,
     )
-    yield Service(
-        name=NAME,
-        subscriptions=router.bind(deps),
-        tasks=(boards.run, partial(give_up_unheard, deps)),
+    # Only for their words: no request is made.
+    connections = platform.crm_connections()
+    of_statuses = StatusDeps(
+        agents=AgentBook(platform.store.collection(AGENTS), platform.clock),
+        orders=NewestOrders(
+            platform.store.collection(STATUSES), platform.clock, keep=2 * STATUS_HOLDS
+        ),
+        boards=boards,
+        showing=Showing(boards, connections),
+        site=platform.site,
+        publisher=deps.publisher,
+        clock=platform.clock,
+        metrics=platform.metrics,
+        order_within=settings.order_within,
     )
+    try:
+        yield Service(
+            name=NAME,
+            subscriptions=[*router.bind(deps), *statuses.router.bind(of_statuses)],
+            tasks=(boards.run, partial(tend, deps)),
+        )
+    finally:
+        await connections.close()
 
 
 ENTRY = Entry(
     name=NAME,
     build=build,
-    router=router,
+    router=joined(router, statuses.router),
     settings=DialerSettings,
-    publishes=(DialStateChanged,),
+    publishes=(DialNumber, DialStateChanged, SetAgentStatus, TellCrmStatus, AgentStatusSettled),
 )

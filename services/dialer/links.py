@@ -11,11 +11,13 @@ import structlog
 from shared.clock import Clock
 from shared.contracts.agents import AgentStatus
 from shared.contracts.dialing import DialReason
-from shared.errors import Unavailable
-from shared.pbx.port import AgentAt, DialReceipt, DialRequest, Switchboard
+from shared.errors import BadSetting, Unavailable
+from shared.pbx.port import AgentAt, DialReceipt, DialRequest, HangUp, Switchboard
 from shared.site.adapters import Adapters, PbxSettings
 from shared.site.book import SiteBook
 from shared.site.following import run_for_each
+from shared.site.models import Site
+from shared.site.pbx import Pbx
 
 log = structlog.get_logger(__name__)
 
@@ -46,11 +48,36 @@ class Switchboards:
         """Raises as :meth:`Switchboard.dial`."""
         return await self._board(tenant, pbx).dial(order, within=within)
 
+    async def hang_up(self, tenant: str, pbx: str, call: HangUp, *, within: timedelta) -> None:
+        """Raises as :meth:`Switchboard.hang_up`."""
+        await self._board(tenant, pbx).hang_up(call, within=within)
+
     async def set_status(
-        self, tenant: str, pbx: str, agent: AgentAt, status: AgentStatus, *, within: timedelta
+        self,
+        tenant: str,
+        pbx: str,
+        agent: AgentAt,
+        status: AgentStatus,
+        *,
+        own: str | None,
+        within: timedelta,
     ) -> None:
         """Raises as :meth:`Switchboard.set_status`."""
-        await self._board(tenant, pbx).set_status(agent, status, within=within)
+        await self._board(tenant, pbx).set_status(agent, status, own=own, within=within)
+
+    def takes_orders(self, site: Site, pbx: Pbx) -> bool:
+        """Whether the PBX is of a kind that does, and can be used."""
+        try:
+            return self._adapters.of(site, pbx).switchboard is not None
+        except BadSetting:
+            return False
+
+    def board(self, tenant: str, pbx: str) -> Switchboard:
+        """Also while it has no connection. Raises: Unavailable before it is set up."""
+        board = self._boards.get((tenant, pbx))
+        if board is None:
+            raise Unavailable(f"PBX {pbx} is not set up yet")
+        return board
 
     def _board(self, tenant: str, pbx: str) -> Switchboard:
         board = self._boards.get((tenant, pbx))

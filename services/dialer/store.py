@@ -1,15 +1,28 @@
-"""What dialer remembers: orders and how far they came, and the last status of each agent."""
+"""What dialer remembers of orders, and how far they came."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from shared.clock import Clock
-from shared.contracts.dialing import DialNumber, DialRecord, DialState, DialStep
+from shared.contracts.dialing import DialRecord, DialState, DialWanted
 from shared.errors import Conflict, NotFound
-from shared.moments import Instant, to_instant
-from shared.storage.port import Collection, CollectionSpec, Document, Find, Index, change, every
+from shared.moments import Instant
+from shared.storage.port import (
+    Collection,
+    CollectionSpec,
+    Condition,
+    Document,
+    Find,
+    Index,
+    Page,
+    change,
+    every,
+)
+
+#: A dial that was to be cancelled longer ago is over, or its PBX cannot end calls.
+_CANCELLING = timedelta(minutes=10)
 
 
 class DialDocument(Document):
@@ -20,9 +33,22 @@ class DialDocument(Document):
 
     dial_id: str
     known_as: str | None = None
+    #: What the PBX calls the call, where that is not the order's reference.
+    pbx_call_id: str | None = None
     record: DialRecord
+    #: As it was asked for, the number without punctuation; None of an order that nobody placed.
+    wanted: DialWanted | None = None
+    #: Until then it may go to the PBX; None once it went, or will not.
+    waits_until: Instant | None = None
     #: When the order went on its way to the PBX: from then on it is never sent again.
     ordered_at: Instant | None = None
+    #: When somebody wanted it ended, and why the PBX did not.
+    cancelled_at: Instant | None = None
+    cancel_fault: str | None = None
+    #: Of a begun minute, in millionths.
+    price: int = 0
+    #: Conversation, where the PBX tells it.
+    talk_time: timedelta | None = None
     expires_at: Instant
 
 
@@ -33,6 +59,12 @@ DIALS: CollectionSpec[DialDocument] = CollectionSpec(
         Index(fields=("tenant", "dial_id"), unique=True),
         Index(fields=("known_as",)),
         Index(fields=("record.state", "ordered_at")),
+        Index(fields=("record.state", "waits_until")),
+        Index(fields=("cancelled_at",)),
+        Index(fields=("tenant", "record.requested_at")),
+        Index(fields=("tenant", "record.extension", "record.requested_at")),
+        Index(fields=("tenant", "record.number", "record.requested_at")),
+        Index(fields=("tenant", "record.campaign", "record.requested_at")),
     ),
     expires_by="expires_at",
 )
@@ -45,46 +77,47 @@ class DialBook:
         self._keep = keep
 
     async def open(
-        self, tenant: str, order: DialNumber, *, call_id: str, pbx: str | None
-    ) -> DialDocument:
-        """The order's document, made at the first time."""
-        now = self._clock.now()
+        self,
+        tenant: str,
+        record: DialRecord,
+        *,
+        key: str,
+        wanted: DialWanted | None = None,
+        waits_until: Instant | None = None,
+        price: int = 0,
+    ) -> tuple[DialDocument, bool]:
+        """The dial's document, made at the first time, and whether it was that."""
         document = DialDocument(
-            key=call_id,
+            key=key,
             tenant=tenant,
-            dial_id=order.dial_id,
-            record=DialRecord(
-                dial_id=order.dial_id,
-                extension=order.extension,
-                number=order.number,
-                requested_at=order.requested_at,
-                pbx=pbx,
-                call_id=call_id,
-                state=DialState.REQUESTED,
-                changed_at=now,
-            ),
-            expires_at=now + self._keep,
+            dial_id=record.dial_id,
+            record=record,
+            wanted=wanted,
+            waits_until=waits_until,
+            price=price,
+            expires_at=self._clock.now() + self._keep,
         )
         try:
             await self._dials.add(document)
         except Conflict:
-            return await self._dials.get(call_id)
-        return document
+            return await self.by_dial(tenant, record.dial_id), False
+        return document, True
 
-    async def mark_ordered(self, document: DialDocument) -> None:
-        """Raises: Conflict when another replica was faster."""
-        await self._dials.replace(document.model_copy(update={"ordered_at": self._clock.now()}))
+    async def mark_ordered(self, document: DialDocument) -> DialDocument:
+        """Raises: Conflict when another replica was faster, or it was cancelled."""
+        changes = {"ordered_at": self._clock.now(), "waits_until": None}
+        return await self._dials.replace(document.model_copy(update=changes))
 
-    async def know_as(self, key: str, call_id: str) -> None:
-        """The PBX has an id of its own for the order's call. Raises: NotFound."""
+    async def mark_cancelled(self, key: str) -> DialDocument | None:
+        """Keep that it is to be ended. None: it is over, or was to be ended already, or unknown."""
 
-        def edit(found: DialDocument | None) -> DialDocument | None:
-            if found is None or found.known_as == call_id:
+        def mark(found: DialDocument) -> DialDocument | None:
+            if found.record.state.is_final or found.cancelled_at is not None:
                 return None
-            record = found.record.model_copy(update={"call_id": call_id})
-            return found.model_copy(update={"known_as": call_id, "record": record})
+            changes = {"cancelled_at": self._clock.now(), "cancel_fault": None}
+            return found.model_copy(update=changes)
 
-        await change(self._dials, key, edit)
+        return await self.edit(key, mark)
 
     async def by_call(self, call_id: str) -> DialDocument | None:
         try:
@@ -94,86 +127,66 @@ class DialBook:
         page = await self._dials.page(Find(equals={"known_as": call_id}, limit=1))
         return page.documents[0] if page.documents else None
 
+    async def find(self, tenant: str, dial_id: str) -> DialDocument | None:
+        page = await self._dials.page(Find(equals={"tenant": tenant, "dial_id": dial_id}, limit=1))
+        return page.documents[0] if page.documents else None
+
     async def by_dial(self, tenant: str, dial_id: str) -> DialDocument:
         """Raises: NotFound."""
-        page = await self._dials.page(Find(equals={"tenant": tenant, "dial_id": dial_id}, limit=1))
-        if not page.documents:
+        found = await self.find(tenant, dial_id)
+        if found is None:
             raise NotFound(f"there is no dial {dial_id}")
-        return page.documents[0]
+        return found
+
+    async def page(
+        self, tenant: str, where: Condition, *, limit: int, cursor: str | None
+    ) -> Page[DialDocument]:
+        """The newest first. Raises: ContractError for a cursor that is none of these."""
+        return await self._dials.page(
+            Find(
+                equals={"tenant": tenant},
+                where=where,
+                order_by="record.requested_at",
+                descending=True,
+                limit=limit,
+                cursor=cursor,
+            )
+        )
 
     def unheard(self, *, of: timedelta) -> AsyncIterator[DialDocument]:
         """Orders that have been with their PBX for longer than *of* and came no further."""
+        return self._requested("ordered_at", self._clock.now() - of)
+
+    def unordered(self) -> AsyncIterator[DialDocument]:
+        """Orders that did not get to their PBX while they were good."""
+        return self._requested("waits_until", self._clock.now())
+
+    def _requested(self, field: str, before: Instant) -> AsyncIterator[DialDocument]:
         return every(
             self._dials,
             Find(
                 equals={"record.state": DialState.REQUESTED},
-                until={"ordered_at": self._clock.now() - of},
-                order_by="ordered_at",
+                until={field: before},
+                order_by=field,
             ),
         )
 
-    async def advance(
-        self,
-        key: str,
-        next_step: Callable[[DialRecord], DialStep | None],
+    def being_cancelled(self) -> AsyncIterator[DialDocument]:
+        """Those that somebody wants ended, and that may not have been."""
+        since = {"cancelled_at": self._clock.now() - _CANCELLING}
+        return every(self._dials, Find(since=since, order_by="cancelled_at"))
+
+    async def edit(
+        self, key: str, edit: Callable[[DialDocument], DialDocument | None]
     ) -> DialDocument | None:
-        """The document when *next_step* changed it, else None."""
+        """The document when *edit* changed it, else None. *edit* may run several times."""
         changed = False
 
-        def edit(found: DialDocument | None) -> DialDocument | None:
+        def on(found: DialDocument | None) -> DialDocument | None:
             nonlocal changed
-            changed = False
-            wanted = next_step(found.record) if found else None
-            if found is None or wanted is None:
-                return None
-            changed = True
-            record = found.record.model_copy(
-                update={
-                    "state": wanted[0],
-                    "reason": wanted[1],
-                    "changed_at": self._clock.now(),
-                }
-            )
-            return found.model_copy(update={"record": record})
+            wanted = edit(found) if found else None
+            changed = wanted is not None
+            return wanted
 
-        document = await change(self._dials, key, edit)
+        document = await change(self._dials, key, on)
         return document if changed else None
-
-
-class StatusOrder(Document):
-    """``key`` is ``tenant/extension``: when an agent's status was last ordered."""
-
-    at: Instant
-    expires_at: Instant
-
-
-STATUSES: CollectionSpec[StatusOrder] = CollectionSpec(
-    name="dialer.statuses", model=StatusOrder, expires_by="expires_at"
-)
-
-
-class StatusBook:
-    """Messages have no order: an older status that is tried again must not undo a newer one."""
-
-    def __init__(self, orders: Collection[StatusOrder], clock: Clock, *, keep: timedelta) -> None:
-        self._orders = orders
-        self._clock = clock
-        self._keep = keep
-
-    async def is_last(self, tenant: str, extension: str, at: datetime) -> bool:
-        """Whether nothing newer was ordered of this agent than what was *at*."""
-        key, ordered_at = f"{tenant}/{extension}", to_instant(at)
-
-        def edit(found: StatusOrder | None) -> StatusOrder | None:
-            if found is not None and found.at >= ordered_at:
-                return None
-            return StatusOrder(
-                key=key,
-                tenant=tenant,
-                version=found.version if found else 0,
-                at=ordered_at,
-                expires_at=self._clock.now() + self._keep,
-            )
-
-        last = await change(self._orders, key, edit)
-        return last is None or last.at <= ordered_at

@@ -10,6 +10,7 @@ from services.routing.store import DecisionDocument, DecisionLog
 from shared.contracts.routing import RouteDecision, RouteReason
 from shared.errors import NotFound
 from shared.http.auth import Caller, Scope
+from shared.http.lists import Cursor, Id
 from shared.http.routes import FromKey, FromPath, FromQuery, Routes
 from shared.ids import Name
 from shared.moments import Instant
@@ -82,18 +83,18 @@ class ReadDecisions(BaseModel):
     reason: FromQuery[RouteReason | None] = None
     after: FromQuery[Instant | None] = Field(default=None, description="Decided at or after.")
     limit: FromQuery[int] = Field(default=50, ge=1, le=500)
-    cursor: FromQuery[str | None] = Field(default=None, description="`next_cursor` of a page.")
+    cursor: FromQuery[Cursor | None] = Field(default=None, description="`next_cursor` of a page.")
 
 
 class ReadDecision(BaseModel):
     caller: FromKey[Caller]
-    id: FromPath[str]
+    id: FromPath[Id]
 
 
 routes: Routes[DecisionDeps] = Routes(tag="routing")
 
 
-@routes("GET", "/v1/routes/decisions", scope=Scope.CALLS_READ)
+@routes("GET", "/v1/routes/decisions", scope=Scope.CALLS_READ, fields=("decisions",))
 async def read_decisions(deps: DecisionDeps, asked: ReadDecisions) -> DecisionPage:
     """Decisions, newest first."""
     tenant = asked.caller.tenant

@@ -68,7 +68,7 @@ class Outcomes(BaseModel):
 routes: Routes[ExplainDeps] = Routes(tag="routing")
 
 
-@routes("POST", "/v1/routes/explain", scope=Scope.SITE_READ, errors=(NotFound,))
+@routes("POST", "/v1/routes/explain", scope=Scope.SITE_READ, errors=(NotFound,), is_change=False)
 async def explain_route(deps: ExplainDeps, asked: AskExplain) -> RouteDecision:
     """Where would this call go, and why?
 
@@ -84,7 +84,13 @@ async def explain_route(deps: ExplainDeps, asked: AskExplain) -> RouteDecision:
     )
 
 
-@routes("POST", "/v1/routes/explain/batch", scope=Scope.SITE_READ, errors=(NotFound,))
+@routes(
+    "POST",
+    "/v1/routes/explain/batch",
+    scope=Scope.SITE_READ,
+    errors=(NotFound,),
+    is_change=False,
+)
 async def explain_routes(deps: ExplainDeps, asked: AskBatch) -> Outcomes:
     """Where would these calls go?
 

@@ -10,7 +10,7 @@ from services.routing.prefetch import Prefetch
 from services.routing.staff import HEARD, Staff
 from services.routing.staff_store import StaffBook
 from shared.bus.router import Router
-from shared.contracts.agents import AgentStatusChanged
+from shared.contracts.agents import AgentStatusChanged, AgentStatusSettled, Side
 from shared.contracts.calls import CallStarted
 from shared.contracts.contacts import ContactChanged
 from shared.contracts.envelope import Message
@@ -59,10 +59,21 @@ async def prefetch_caller(deps: Deps, message: Message[CallStarted]) -> None:
 @router.on_each(*HEARD, live=True)
 async def hear_of_staff(deps: Deps, message: Message[Any]) -> None:
     """By every replica: who is on a call, and who is away."""
-    deps.staff.hear(message)
+    if not _is_of_somebody_else(deps, message):
+        deps.staff.hear(message)
 
 
-@router.on(AgentStatusChanged)
-async def keep_status(deps: Deps, message: Message[AgentStatusChanged]) -> None:
+@router.on_each(AgentStatusChanged, AgentStatusSettled)
+async def keep_status(deps: Deps, message: Message[Any]) -> None:
     """By one, for those that begin later."""
-    await deps.staff_book.keep(message)
+    if not _is_of_somebody_else(deps, message):
+        await deps.staff_book.keep(message)
+
+
+def _is_of_somebody_else(deps: Deps, message: Message[Any]) -> bool:
+    """Of a phone with an agent's number at another PBX than the agent's."""
+    said, site = message.body, deps.site.site(message.tenant)
+    if not isinstance(said, AgentStatusChanged) or said.source is not Side.PBX or site is None:
+        return False
+    is_agent = site.agent_at(said.extension) is not None
+    return is_agent and site.agent_at(said.extension, said.source_name) is None

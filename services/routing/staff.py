@@ -1,6 +1,11 @@
 """
 What agents are doing, as one process knows it: their status, and whether they are on a call.
 
+What an agent is doing settles the dialer, from what PBXs, CRMs and people say (``AgentStatusSettled``);
+that holds. What a PBX alone says counts until the dialer has weighed it: so the echo of a word that
+the PBX has no word for does not stay, and a dialer that is away keeps no PBX's word from a caller.
+What CRMs and people say waits for the dialer, as nobody else knows which of it is an echo.
+
 Statuses are kept in the store (:mod:`services.routing.staff_store`). Conversations are not: they
 are the journal's, which is asked at the start and now and then for what did not reach us
 (:mod:`services.routing.staff_check`). Until it has answered, somebody who was on a call before
@@ -10,12 +15,13 @@ this process began passes for free; then the PBX finds the phone busy.
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from services.routing.on_call import OnCall
 from shared.clock import Clock
-from shared.contracts.agents import AgentStatus, AgentStatusChanged
+from shared.contracts.agents import AgentStatus, AgentStatusChanged, AgentStatusSettled, Side
 from shared.contracts.calls import (
     CallAnswered,
     CallEnded,
@@ -33,6 +39,7 @@ MOST_AGENTS = 20_000
 #: What every replica has to hear, live.
 HEARD: tuple[type[Event], ...] = (
     AgentStatusChanged,
+    AgentStatusSettled,
     CallStarted,
     CallAnswered,
     CallTransferred,
@@ -42,15 +49,37 @@ HEARD: tuple[type[Event], ...] = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class StatusWord:
+    """*settled*: what the dialer made of all that was said until *at*; else a PBX's own word."""
+
+    status: AgentStatus
+    at: datetime
+    settled: bool = False
+
+    def counts_after(self, known: StatusWord | None) -> bool:
+        """An older word does not win; of one moment what is settled does, else the last."""
+        if known is None or self.at > known.at:
+            return True
+        return self.at == known.at and (self.settled or not known.settled)
+
+
+def word_in(message: Message[Any], now: datetime) -> StatusWord | None:
+    """None: it waits for the dialer."""
+    body = message.body
+    if isinstance(body, AgentStatusSettled):
+        return StatusWord(body.status, _told_at(body.weighed, now), settled=True)
+    if isinstance(body, AgentStatusChanged) and body.source is Side.PBX:
+        return StatusWord(body.status, _told_at(message.occurred_at, now))
+    return None
+
+
 class Staff:
-    """
-    Reads never wait. An agent is an extension of the tenant, whichever of its PBXs tells: of
-    several words on one agent the last holds.
-    """
+    """Reads never wait. An agent is an extension of the tenant."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._statuses: defaultdict[str, OrderedDict[str, tuple[AgentStatus, datetime]]]
+        self._statuses: defaultdict[str, OrderedDict[str, StatusWord]]
         self._statuses = defaultdict(OrderedDict)
         self._calls: dict[str, OnCall] = {}
 
@@ -58,7 +87,7 @@ class Staff:
         """None: nobody has told."""
         known = self._statuses.get(tenant)
         told = known.get(extension) if known is not None else None
-        return told[0] if told else None
+        return told.status if told else None
 
     def on_call(self, tenant: str, extension: str) -> bool:
         """From the answer (of who calls: from the beginning) to the end, or to 4 hours."""
@@ -80,17 +109,16 @@ class Staff:
 
     def hear(self, message: Message[Any]) -> None:
         body, at, now = message.body, message.occurred_at, self._clock.now()
-        if isinstance(body, AgentStatusChanged):
-            self.told(message.tenant, body.extension, body.status, told_at(at, now))
+        if isinstance(body, AgentStatusChanged | AgentStatusSettled):
+            if (word := word_in(message, now)) is not None:
+                self.told(message.tenant, body.extension, word)
         else:
             self._of(message.tenant).hear(body, at, now)
 
-    def told(self, tenant: str, extension: str, status: AgentStatus, at: datetime) -> None:
-        """An older word does not win."""
+    def told(self, tenant: str, extension: str, word: StatusWord) -> None:
         statuses = self._statuses[tenant]
-        known = statuses.get(extension)
-        if known is None or known[1] <= at:
-            statuses[extension] = status, at
+        if word.counts_after(statuses.get(extension)):
+            statuses[extension] = word
             statuses.move_to_end(extension)
         while len(statuses) > MOST_AGENTS:
             statuses.popitem(last=False)
@@ -121,6 +149,6 @@ class Staff:
         return self._calls.setdefault(tenant, OnCall(tenant))
 
 
-def told_at(at: datetime, now: datetime) -> datetime:
+def _told_at(at: datetime, now: datetime) -> datetime:
     """A PBX whose clock was ahead for a while must not have the last word until then."""
     return to_instant(min(at, now))

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from services.routing.staff import Staff, told_at
+from services.routing.staff import Staff, StatusWord, word_in
 from shared.clock import Clock
-from shared.contracts.agents import AgentStatus, AgentStatusChanged
+from shared.contracts.agents import AgentStatus, AgentStatusChanged, AgentStatusSettled
 from shared.contracts.envelope import Message
 from shared.errors import Conflict, MeshError, Unavailable
 from shared.ids import Extension
@@ -26,13 +26,18 @@ _OVERLAP = timedelta(seconds=30)
 
 
 class AgentDocument(Document):
-    """``key`` is ``tenant/extension``; *at* is when the PBX told, *changed_at* when it was kept."""
+    """``key`` is ``tenant/extension``; *at* is when it was said, *changed_at* when it was kept."""
 
     extension: Extension
     status: AgentStatus
     at: Instant
+    settled: bool = False
     changed_at: Instant
     expires_at: Instant
+
+    @property
+    def word(self) -> StatusWord:
+        return StatusWord(self.status, self.at, self.settled)
 
 
 AGENTS: CollectionSpec[AgentDocument] = CollectionSpec(
@@ -49,25 +54,30 @@ class StaffBook:
         self._clock = clock
         self._read_at: datetime | None = None
 
-    async def keep(self, message: Message[AgentStatusChanged]) -> None:
+    async def keep(
+        self, message: Message[AgentStatusChanged] | Message[AgentStatusSettled]
+    ) -> None:
         """
         For one replica. An older word, told or tried again later, does not win.
 
         Raises: Unavailable.
         """
         tenant, body, now = message.tenant, message.body, self._clock.now()
-        key, at = f"{tenant}/{body.extension}", told_at(message.occurred_at, now)
+        key, word = f"{tenant}/{body.extension}", word_in(message, now)
+        if word is None:
+            return
 
         def edit(found: AgentDocument | None) -> AgentDocument | None:
-            if found is not None and found.at > at:
+            if not word.counts_after(found.word if found else None):
                 return None
             return AgentDocument(
                 key=key,
                 tenant=tenant,
                 version=found.version if found else 0,
                 extension=body.extension,
-                status=body.status,
-                at=at,
+                status=word.status,
+                at=word.at,
+                settled=word.settled,
                 changed_at=now,
                 expires_at=now + KEEP,
             )
@@ -83,7 +93,7 @@ class StaffBook:
         began = self._clock.now()
         since = {"changed_at": self._read_at - _OVERLAP} if self._read_at is not None else {}
         async for known in every(self._agents, Find(since=since, order_by="changed_at", limit=500)):
-            staff.told(known.tenant, known.extension, known.status, known.at)
+            staff.told(known.tenant, known.extension, known.word)
         self._read_at = began
 
     async def follow(self, staff: Staff) -> None:

@@ -158,7 +158,7 @@ def _merged(
     else:
         changes += [
             Change("~", new.tenant, name)
-            for name in ("title", "region", "zone")
+            for name in ("title", "region", "zone", "dialing")
             if getattr(new, name) != getattr(old, name)
         ]
     lists: dict[str, tuple[Any, ...]] = {}

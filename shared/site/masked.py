@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import JsonValue
@@ -11,7 +11,7 @@ from shared.errors import ContractError
 from shared.secrets import PREFIX
 from shared.site.parts import KEPT
 
-__all__ = ["KEPT", "is_sealed", "masked_rule", "unmasked_rule"]
+__all__ = ["KEPT", "is_sealed", "masked_rule", "unmasked_connection", "unmasked_rule"]
 
 
 _HEADER = ("custom", "header", "value")
@@ -55,6 +55,44 @@ def unmasked_rule(said: Settings, stored: Settings) -> tuple[dict[str, JsonValue
         found = _with(found, path, seals[path])
         kept[where] = seals[path]
     return found, kept
+
+
+def unmasked_connection(
+    said: Settings, stored: Settings, *, harmless: Callable[[str], bool]
+) -> tuple[dict[str, JsonValue], dict[str, str]]:
+    """
+    A CRM connection as :func:`unmasked_rule`. *harmless* says of a parameter whether no value of it
+    leads to another server.
+
+    Raises: ContractError.
+    """
+    credentials = said.get("credentials")
+    if not isinstance(credentials, Mapping):
+        return dict(said), {}
+    there = stored.get("credentials")
+    known = there if isinstance(there, Mapping) else {}
+    kept: dict[str, str] = {}
+    for name, value in credentials.items():
+        if value == KEPT:
+            if not is_sealed(seal := known.get(name)):
+                raise ContractError(f"credentials: of {name} none is stored; say it")
+            kept[name] = str(seal)
+    if kept and (moved := _moved(said, stored, harmless)):
+        again = " and ".join(f"credentials.{name}" for name in sorted(kept))
+        raise ContractError(f"{moved}: is another; say {again} again, as it will go there")
+    return {**said, "credentials": {**credentials, **kept}}, kept
+
+
+def _moved(said: Settings, stored: Settings, harmless: Callable[[str], bool]) -> str | None:
+    """What is another than it was and may lead to another server."""
+    if said.get("template") != stored.get("template"):
+        return "template"
+    new, old = said.get("parameters"), stored.get("parameters")
+    new, old = new if isinstance(new, Mapping) else {}, old if isinstance(old, Mapping) else {}
+    for name in sorted({*new, *old}):
+        if new.get(name) != old.get(name) and not harmless(name):
+            return f"parameters.{name}"
+    return None
 
 
 def _secrets(rule: Settings) -> dict[tuple[str, ...], str]:

@@ -19,10 +19,12 @@ from shared.crm.candidates import Choose
 from shared.ids import Extension, Name, TenantId
 from shared.moments import Duration
 from shared.phone import is_region, valid_format
+from shared.site.dialing import DialPolicy
 from shared.site.journal import JournalPolicy
 from shared.site.parts import Part, PartPath, Sealing, Secret, Text, Zone
 from shared.site.pbx import Pbx, PbxwarePbx
 from shared.site.rules.hours import Hours
+from shared.site.telling import PopupPolicy, StatusPolicy, TelephonyPolicy
 
 
 class ContactCreation(Part):
@@ -80,6 +82,9 @@ class CrmConnection(Part):
         default=None, description="Whether unknown callers are added to this CRM; without it: no."
     )
     journal: JournalPolicy = JournalPolicy()
+    popup: PopupPolicy = PopupPolicy()
+    status: StatusPolicy = StatusPolicy()
+    telephony: TelephonyPolicy = TelephonyPolicy()
 
     @field_validator("phone_formats")
     @classmethod
@@ -130,6 +135,9 @@ class Site(Part):
     crm: tuple[CrmConnection, ...] = ()
     agents: tuple[Agent, ...] = ()
     hours: tuple[Hours, ...] = ()
+    dialing: DialPolicy = Field(
+        default=DialPolicy(), description="Whom agents may call by a click, and how much."
+    )
 
     @field_validator("region")
     @classmethod

@@ -122,7 +122,9 @@ class RuleDesk:
                 return old
         raise _too_many(name)
 
-    async def roll_back(self, tenant: str, name: str, number: int, *, by: str) -> RuleDocument:
+    async def roll_back(
+        self, tenant: str, name: str, number: int, *, by: str, expected: int | None = None
+    ) -> RuleDocument:
         """
         The rule as it was, as a new version; also of one that was deleted. What it needs has to be
         there still.
@@ -134,7 +136,8 @@ class RuleDesk:
         if not source:
             raise ContractError(f"version {number} of {name} is its deletion; delete it instead")
         rule = await asyncio.to_thread(rule_of, source, name=name)
-        return await self._put(tenant, rule, by=by, expected=None, what=f"rolled back to {number}")
+        what = f"rolled back to {number}"
+        return await self._put(tenant, rule, by=by, expected=expected, what=what)
 
     async def versions(self, tenant: str, name: str) -> list[RuleVersion]:
         """The newest first, up to :data:`MOST_VERSIONS`. Raises: NotFound for what never was."""

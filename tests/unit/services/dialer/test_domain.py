@@ -5,12 +5,13 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.dialer.domain import step
+from services.dialer.domain import connected, cost_of, moved, step
 from shared.contracts.calls import (
     CallAnswered,
     CallEnded,
@@ -22,7 +23,7 @@ from shared.contracts.calls import (
     LegOutcome,
     Party,
 )
-from shared.contracts.dialing import DialReason, DialState
+from shared.contracts.dialing import DialReason, DialRecord, DialState
 from shared.pbx.asterisk.ami_wire import AmiParser
 from shared.pbx.asterisk.tracker import CallTracker
 from shared.testing.builders import a_call
@@ -279,3 +280,122 @@ def test_an_order_that_goes_on_ends_like_any_other() -> None:
     story = STORIES["answered"]
 
     assert after(story, DialState.FAILED, DialReason.INTERRUPTED) == (DialState.ENDED, None)
+
+
+# -- cancelled ------------------------------------------------------------------------------
+
+
+def test_an_agent_who_gives_up_before_the_customer_answers_has_cancelled() -> None:
+    gave_up = CallEnded(
+        call_id="c1", pbx="main", disposition=Disposition.MISSED, hangup_by="caller"
+    )
+    events = [AGENT_RINGS, AGENT_ANSWERS, CUSTOMER_RINGS, gave_up]
+
+    assert after(events) == (DialState.FAILED, DialReason.CANCELLED)
+    ends = {after(order) for order in itertools.permutations(events)}
+    assert ends == {(DialState.FAILED, DialReason.CANCELLED)}
+
+
+@pytest.mark.parametrize("hangup_by", ["callee", "pbx", None])
+def test_a_customer_who_does_not_answer_has_not_cancelled(hangup_by: Any) -> None:
+    end = CallEnded(call_id="c1", pbx="main", disposition=Disposition.MISSED, hangup_by=hangup_by)
+
+    assert after([AGENT_RINGS, AGENT_ANSWERS, CUSTOMER_RINGS, end]) == (
+        DialState.FAILED,
+        DialReason.CUSTOMER_NO_ANSWER,
+    )
+
+
+@pytest.mark.parametrize("disposition", [None, *Disposition])
+@pytest.mark.parametrize("state", [state for state in DialState if not state.is_final])
+def test_an_end_that_was_wanted_has_no_other_reason(
+    state: DialState, disposition: Disposition | None
+) -> None:
+    found = step(state, None, ended(disposition), cancelled=True)
+
+    talked = disposition is Disposition.ANSWERED or state is DialState.CONNECTED
+    assert found == (
+        (DialState.ENDED, None) if talked else (DialState.FAILED, DialReason.CANCELLED)
+    )
+
+
+# -- what it cost ---------------------------------------------------------------------------
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+SECONDS = timedelta(seconds=1)
+
+
+def a_record(state: DialState, reason: DialReason | None = None, **more: Any) -> DialRecord:
+    return DialRecord(
+        dial_id="d1",
+        extension="101",
+        number="+447700900777",
+        requested_at=NOON,
+        state=state,
+        reason=reason,
+        changed_at=NOON,
+        **more,
+    )
+
+
+@pytest.mark.parametrize(
+    ("record", "talk_s", "after_s", "cost"),
+    [
+        (a_record(DialState.CONNECTED, connected_at=NOON), None, 3600, None),
+        (a_record(DialState.FAILED, DialReason.CUSTOMER_BUSY, ended_at=NOON), None, 0, 0),
+        # Who cancelled may have spoken already.
+        (a_record(DialState.FAILED, DialReason.CANCELLED, ended_at=NOON), None, 59, None),
+        (a_record(DialState.FAILED, DialReason.CANCELLED, ended_at=NOON), None, 60, 0),
+        (a_record(DialState.FAILED, DialReason.CANCELLED, ended_at=NOON), 121, 0, 21),
+        # Nobody knows whether there was a call; it may be seen yet.
+        (a_record(DialState.FAILED, DialReason.INTERRUPTED, ended_at=NOON), None, 599, None),
+        (a_record(DialState.FAILED, DialReason.INTERRUPTED, ended_at=NOON), None, 600, 0),
+        (a_record(DialState.ENDED, connected_at=NOON, ended_at=NOON), None, 0, 7),
+        (a_record(DialState.ENDED, connected_at=NOON, ended_at=NOON + 60 * SECONDS), None, 0, 7),
+        (a_record(DialState.ENDED, connected_at=NOON, ended_at=NOON + 61 * SECONDS), None, 0, 14),
+        # What the PBX tells of it is better than what was seen.
+        (a_record(DialState.ENDED, connected_at=NOON, ended_at=NOON + 61 * SECONDS), 5, 0, 7),
+        (a_record(DialState.ENDED, ended_at=NOON), 121, 0, 21),
+        # Answered, and nobody told when: what is late comes within a minute.
+        (a_record(DialState.ENDED, ended_at=NOON), None, 59, None),
+        (a_record(DialState.ENDED, ended_at=NOON), None, 60, 7),
+        # Clocks of a PBX and ours may differ.
+        (a_record(DialState.ENDED, connected_at=NOON, ended_at=NOON - 5 * SECONDS), None, 0, 7),
+    ],
+)
+def test_a_dial_costs_its_begun_minutes_as_soon_as_they_are_known(
+    record: DialRecord, talk_s: int | None, after_s: int, cost: int | None
+) -> None:
+    talk_time = None if talk_s is None else talk_s * SECONDS
+    now = NOON + after_s * SECONDS
+
+    assert cost_of(record, price=7, talk_time=talk_time, now=now) == cost
+    if cost is not None:
+        assert cost_of(record, price=0, talk_time=talk_time, now=now) == 0
+
+
+# -- times ----------------------------------------------------------------------------------
+
+
+def test_of_several_beginnings_of_a_conversation_the_first_counts() -> None:
+    record = connected(a_record(DialState.AGENT_ANSWERED), CUSTOMER_ANSWERS, at=NOON)
+    for at in (NOON + SECONDS, NOON):
+        record = connected(record, CUSTOMER_ANSWERS, at=at)
+    assert record.connected_at == NOON
+
+    record = connected(record, CUSTOMER_ANSWERS, at=NOON - SECONDS)
+    assert record.connected_at == NOON - SECONDS
+    assert connected(a_record(DialState.REQUESTED), AGENT_ANSWERS, at=NOON).connected_at is None
+
+
+def test_what_was_given_up_and_goes_on_has_no_end_and_no_reason() -> None:
+    over = moved(
+        a_record(DialState.REQUESTED),
+        (DialState.FAILED, DialReason.INTERRUPTED),
+        at=NOON,
+        now=NOON,
+    )
+    assert (over.ended_at, over.message) == (NOON, DialReason.INTERRUPTED.words)
+
+    found = moved(over, (DialState.AGENT_RINGING, None), at=NOON, now=NOON + SECONDS)
+    assert (found.ended_at, found.message, found.changed_at) == (None, None, NOON + SECONDS)

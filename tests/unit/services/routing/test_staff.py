@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -10,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.routing.on_call import LONGEST_CALL, MOST_CALLS, MOST_LEGS
-from services.routing.staff import MOST_AGENTS, Staff
+from services.routing.staff import MOST_AGENTS, Staff, StatusWord
 from shared.clock import ManualClock
-from shared.contracts.agents import AgentStatus, AgentStatusChanged
+from shared.contracts.agents import AgentStatus, AgentStatusChanged, AgentStatusSettled, Side
 from shared.contracts.calls import (
     CallAnswered,
     CallEnded,
@@ -253,6 +254,62 @@ async def test_a_clock_that_was_ahead_does_not_have_the_last_word() -> None:
     assert desk.staff.seen("acme", "101") == "free"
 
 
+def settled(told: AgentStatus, *, weighed: float, since: float | None = None) -> AgentStatusSettled:
+    """By whichever side, at the second *since*."""
+    return AgentStatusSettled(
+        extension="101",
+        status=told,
+        source=Side.CRM,
+        since=NOON + (weighed if since is None else since) * SECOND,
+        weighed=NOON + weighed * SECOND,
+    )
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_the_echo_of_a_word_that_a_pbx_has_not_does_not_stay(order: tuple[int, ...]) -> None:
+    """A dinner by the CRM is a break at a FreeSWITCH; in whatever order the three come."""
+    desk = Desk()
+    story: list[tuple[float, Event]] = [
+        (-9, settled(AgentStatus.DINNER, weighed=-9)),
+        (-8, status("101", BREAK)),
+        (-8, settled(AgentStatus.DINNER, weighed=-8, since=-9)),
+    ]
+    for place in order:
+        desk.hear(*story[place])
+    assert desk.staff.seen("acme", "101") == "dinner"
+
+
+def test_while_the_dialer_is_away_a_pbx_is_heard_all_the_same() -> None:
+    desk = Desk()
+    desk.hear(-9, settled(AgentStatus.DINNER, weighed=-9))
+    desk.hear(-5, status("101", FREE))
+    assert desk.staff.seen("acme", "101") == "free"
+    desk.hear(-4, settled(BUSY, weighed=-7))
+    assert desk.staff.seen("acme", "101") == "free", "what it settles late is older"
+    desk.hear(-3, settled(BUSY, weighed=-4))
+    assert desk.staff.seen("acme", "101") == "busy"
+
+
+@pytest.mark.parametrize("source", [Side.CRM, Side.API])
+def test_the_word_of_a_crm_or_a_person_waits_for_the_dialer(source: Side) -> None:
+    desk = Desk()
+    said = AgentStatusChanged(extension="101", status=BREAK, source=source, source_name="shop")
+    desk.hear(-5, said)
+    assert desk.staff.status("acme", "101") is None
+    desk.hear(-4, settled(BREAK, weighed=-5))
+    assert desk.staff.status("acme", "101") is BREAK
+
+
+async def test_what_is_settled_of_a_clock_that_was_ahead_does_not_have_the_last_word() -> None:
+    desk = Desk()
+    desk.hear(3600, status("101", BREAK))
+    desk.hear(0, settled(AgentStatus.DINNER, weighed=3600, since=0))
+    assert desk.staff.seen("acme", "101") == "dinner"
+    await desk.clock.advance(SECOND)
+    desk.hear(1, status("101", FREE))
+    assert desk.staff.seen("acme", "101") == "free"
+
+
 # -- what the journal knows ------------------------------------------------------------------
 
 
@@ -434,5 +491,5 @@ def test_the_order_of_what_is_told_and_repeats_change_nothing(
 def test_a_moment_is_compared_as_stores_keep_it() -> None:
     desk = Desk(NOON + timedelta(microseconds=900))
     desk.hear(60, status("101", BREAK))
-    desk.staff.told("acme", "101", FREE, NOON)
+    desk.staff.told("acme", "101", StatusWord(FREE, NOON))
     assert desk.staff.seen("acme", "101") == "free", "of the same millisecond, and told later"

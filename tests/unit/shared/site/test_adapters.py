@@ -129,6 +129,21 @@ CRM_ENTRY = {
 }
 
 
+@pytest.mark.parametrize("name", ["asterisk", "freeswitch", "yeastar", "wazo", "uis"])
+def test_what_the_site_calls_a_status_is_known_to_its_adapter(
+    adapters: Adapters, name: str
+) -> None:
+    """And a change of it makes another adapter."""
+    plain = the_site(KINDS[name][0])
+    named = the_site({**KINDS[name][0], "statuses": {"dinner": "On Break", "busy": "break"}})
+    found: list[Any] = [adapters.settings(site, site.pbx[0]) for site in (plain, named)]
+    before, after = found
+
+    assert not before.statuses
+    assert after.statuses == {AgentStatus.DINNER: "On Break", AgentStatus.BUSY: "break"}
+    assert before != after
+
+
 @pytest.mark.parametrize("name", [name for name in KINDS if name != "pbxware"])
 def test_its_secrets_are_open_in_it(adapters: Adapters, name: str) -> None:
     site = the_site(KINDS[name][0])
