@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import structlog
 
+from services.lookup.cards import CardTeller
 from services.lookup.domain import (
     CallFacts,
     becomes_contact,
@@ -16,11 +18,12 @@ from services.lookup.domain import (
     number_to_look_up,
 )
 from services.lookup.making import ContactMaker
+from services.lookup.modules import ModuleKeeper
 from services.lookup.store import CallerBook
 from shared.bus.port import Publisher
 from shared.bus.router import Router
 from shared.clock import Clock
-from shared.contracts.calls import CallAnswered, CallEnded, CallStarted
+from shared.contracts.calls import CallAnswered, CallEnded, CallRinging, CallStarted, LegEnded
 from shared.contracts.contacts import (
     ContactAnswer,
     ContactCard,
@@ -38,6 +41,7 @@ from shared.contracts.contacts import (
 )
 from shared.contracts.envelope import Message
 from shared.contracts.hooks import CrmHookReceived, ReportedContact
+from shared.contracts.modules import FetchModule, ModuleRecord, RegisterModule
 from shared.crm.candidates import Choose, in_order, is_ambiguous
 from shared.crm.connections import CrmConnections
 from shared.crm.finder import Finder
@@ -61,6 +65,8 @@ class Deps:
     users: UserBook
     callers: CallerBook
     maker: ContactMaker
+    cards: CardTeller
+    modules: ModuleKeeper
     site: SiteBook
     rules: RuleBook
     publisher: Publisher
@@ -81,6 +87,19 @@ async def resolve_caller(deps: Deps, message: Message[CallStarted]) -> None:
     number = number_to_look_up(call, site.region if site else None)
     if site is None or not site.crm or number is None:
         return
+    # Together: where the phones rang before this came, a CRM is told of them here, and may hang.
+    done = await asyncio.gather(
+        deps.cards.heard(site, message),
+        _say_who(deps, message, site, number),
+        return_exceptions=True,
+    )
+    for fault in done:
+        if fault is not None:
+            raise fault
+
+
+async def _say_who(deps: Deps, message: Message[CallStarted], site: Site, number: str) -> None:
+    call = message.body
     found = await _candidates(deps, site, number)
     if found.cards:
         await _tell_who(deps, message, call.call_id, number, found)
@@ -147,6 +166,8 @@ async def spread_changes(deps: Deps, message: Message[CrmHookReceived]) -> None:
 @router.on(CallAnswered)
 async def learn_of_answer(deps: Deps, message: Message[CallAnswered]) -> None:
     answer, site = message.body, _site(deps, message.tenant)
+    if site is not None:
+        await deps.cards.heard(site, message)
     if site is not None and not answer.own_phone:
         news = CallFacts(answered=True, agent=answer.callee.extension)
         await _learn(deps, message, site, news)
@@ -155,6 +176,8 @@ async def learn_of_answer(deps: Deps, message: Message[CallAnswered]) -> None:
 @router.on(CallEnded)
 async def learn_of_end(deps: Deps, message: Message[CallEnded]) -> None:
     site = _site(deps, message.tenant)
+    if site is not None:
+        await deps.cards.heard(site, message)
     if site is not None and any(crm.create and not crm.create.answered_only for crm in site.crm):
         await _learn(deps, message, site, CallFacts(ended=True))
 
@@ -217,6 +240,28 @@ async def _learn(deps: Deps, message: Message[Any], site: Site, news: CallFacts)
         await deps.callers.learn(message.tenant, call_id, CallFacts(ordered=tuple(due)))
 
 
+# -- cards that a CRM shows by itself, and its telephony module --------------------------------
+
+
+@router.on_each(CallRinging, LegEnded)
+async def tell_of_phones(deps: Deps, message: Message[Any]) -> None:
+    site = _site(deps, message.tenant)
+    if site is not None:
+        await deps.cards.heard(site, message)
+
+
+@router.on(FetchModule)
+async def fetch_module(deps: Deps, message: Message[FetchModule]) -> ModuleRecord:
+    site, crm = _connection(deps, message.tenant, message.body.connection)
+    return await deps.modules.state(site, crm)
+
+
+@router.on(RegisterModule)
+async def register_module(deps: Deps, message: Message[RegisterModule]) -> ModuleRecord:
+    site, crm = _connection(deps, message.tenant, message.body.connection)
+    return await deps.modules.register(site, crm)
+
+
 # -- users -----------------------------------------------------------------------------------
 
 
@@ -250,6 +295,7 @@ async def read_users(deps: Deps, tenant: str, name: str) -> tuple[CrmUser, ...]:
     connector = deps.connections.connector(account_of(site, crm))
     users = await connector.list_users(within=_USERS_WITHIN)
     await deps.users.keep(tenant, name, users)
+    deps.modules.look_again(tenant, name)
     seats = seats_of(site, crm)
     without = unmatched(users, seats)
     log.info("users_read", connection=name, users=len(users), agents_without=len(without))

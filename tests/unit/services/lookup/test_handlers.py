@@ -32,11 +32,13 @@ from shared.net.guard import AddressGuard
 from shared.observe.metrics import Metrics
 from shared.secrets import SecretBox, new_key
 from shared.site.book import SiteBook
+from shared.site.clicklinks import ClickLinks
 from shared.site.documents import RULES, SITES
 from shared.site.rulebook import RuleBook
 from shared.sqlite import SqliteFile
 from shared.storage.sqlite import SqliteStore
 from shared.testing.builders import NOON, a_call
+from tests.contract.cards_kit import card_teller, module_keeper
 
 CHANGED = ContactChanged(connection="zoho", numbers=("07700900123",))
 
@@ -63,6 +65,7 @@ def deps(db: SqliteFile, clock: ManualClock) -> Deps:
     bus = EmbeddedBus(db, clock=clock, metrics=Metrics())
     finder = Finder(connections, store, clock=clock, metrics=Metrics())
     users = UserBook(store.collection(USERS), clock)
+    site = SiteBook(store.collection(SITES), clock, poll=timedelta(seconds=1))
     return Deps(
         finder=finder,
         connections=connections,
@@ -75,7 +78,21 @@ def deps(db: SqliteFile, clock: ManualClock) -> Deps:
             makings=MakingBook(store.collection(MAKINGS), clock),
             clock=clock,
         ),
-        site=SiteBook(store.collection(SITES), clock, poll=timedelta(seconds=1)),
+        cards=card_teller(
+            store,
+            connections=connections,
+            finder=finder,
+            publisher=ServicePublisher(bus, service="lookup", clock=clock),
+            clock=clock,
+        ),
+        modules=module_keeper(
+            store,
+            connections=connections,
+            site=site,
+            links=ClickLinks(SecretBox([new_key()]), public_url=None),
+            clock=clock,
+        ),
+        site=site,
         rules=RuleBook(store.collection(RULES), clock, poll=timedelta(seconds=1)),
         publisher=ServicePublisher(bus, service="lookup", clock=clock),
         clock=clock,
