@@ -2,29 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
+from shared.crm.abilities import abilities
 from shared.crm.form.manifest import Manifest
-
-
-def abilities(manifest: Manifest) -> Sequence[str]:
-    """What it can do, in the order in which the tables show it."""
-    creates = any(contact.create for contact in manifest.contacts.values())
-    changes = manifest.changes
-    return [
-        word
-        for word, can in (
-            ("search", True),
-            ("users", manifest.users),
-            ("manager", manifest.manager),
-            ("create", creates),
-            ("journal", manifest.journal),
-            ("update", manifest.journal and manifest.journal.update),
-            ("hook", changes and changes.hook),
-            ("poll", changes and changes.poll),
-        )
-        if can
-    ]
 
 
 def templates_page(manifests: Iterable[Manifest]) -> str:
@@ -37,6 +18,11 @@ def templates_page(manifests: Iterable[Manifest]) -> str:
         "- `recorded`: its answers were recorded from a real system, against which it runs in a test;",
         "- `spec-checked`: its requests pass the vendor's machine-readable description, or ours;",
         "- `declared`: written by the vendor's documents, which each template names.",
+        "",
+        "`module`, `cards`, `clicks` and `status` are of the CRM's own telephony, which is registered,",
+        "shows cards by itself, sends clicks on numbers, hears and tells its users' status: see",
+        "[the language](template-language.md#the-crms-own-telephony). `new page` is the CRM's page for a",
+        "new contact.",
         "",
         "| CRM | template | can | contact types | tried |",
         "|---|---|---|---|---|",

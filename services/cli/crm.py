@@ -11,7 +11,9 @@ from rich.prompt import Prompt
 from rich.table import Table
 from yarl import URL
 
+from services.cli import telephony
 from services.cli.console import looking, out, run_async
+from services.cli.noting import noted
 from shared.crm.connections import Account, CrmConnections
 from shared.crm.masking import printable
 from shared.crm.users import Unmatched, matched, unmatched
@@ -28,6 +30,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="CRM connections.", no_args_is_help=True)
     group.command("connect")(connect)
     group.command("users")(users)
+    telephony.register(group)
     app.add_typer(group, name="crm")
 
 
@@ -57,9 +60,10 @@ def connect(
             )
             out.print(address, markup=False)
             state, code = _answered(Prompt.ask("the address you were sent to", password=True))
-            await consents.finish(
-                state, code, connected=lambda _, __: connections.connected(account)
-            )
+            async with noted(platform, tenant, "finish_consent", f"connection {name}"):
+                await consents.finish(
+                    state, code, connected=lambda _, __: connections.connected(account)
+                )
 
     run_async(work())
     out.print(f"connected {tenant}/{name}; next: callmesh doctor", markup=False)

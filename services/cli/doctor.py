@@ -9,17 +9,12 @@ import typer
 
 from services.catalog import consumers
 from services.cli.console import out, read_environment, run_async
-from shared.crm.connections import CrmConnections
 from shared.crm.masking import printable
-from shared.crm.users import unmatched
 from shared.errors import MeshError
 from shared.pbx.port import Finding
 from shared.runtime.platform import open_platform
 from shared.runtime.service import Platform
-from shared.site.accounts import account_of, seats_of
-from shared.site.models import Site
-
-_WITHIN = timedelta(seconds=10)
+from shared.site.crmcheck import check_crm
 
 
 def register(app: typer.Typer) -> None:
@@ -70,8 +65,9 @@ async def examine(platform: Platform) -> AsyncIterator[Finding]:
         for pbx in site.pbx:
             async for found in adapters.check(site, pbx):
                 yield Finding(f"{site.tenant}: PBX {pbx.name}: {found.what}", found.fault)
-        async for finding in _crms(site, connections):
-            yield finding
+        for crm in site.crm:
+            async for found in check_crm(site, crm, connections):
+                yield Finding(f"{site.tenant}: {found.what}", found.fault)
 
 
 async def _store(platform: Platform) -> Finding:
@@ -92,23 +88,3 @@ async def _bus(platform: Platform) -> Finding:
         return Finding("bus", error.message)
     fault = "no answer; is the broker up, and CALLMESH_AMQP_URL right?"
     return Finding("bus", None if ready else fault)
-
-
-async def _crms(site: Site, connections: CrmConnections) -> AsyncIterator[Finding]:
-    for crm in site.crm:
-        what = f"{site.tenant}: CRM {crm.name} ({crm.template})"
-        try:
-            connector = connections.connector(account_of(site, crm))
-            await connector.check()
-            users = await connector.list_users(within=_WITHIN)
-        except MeshError as error:
-            yield Finding(what, error.message)
-            continue
-        yield Finding(what)
-        # A phone that nobody said anything of needs no user.
-        meant = [seat for seat in seats_of(site, crm) if seat.user_id or seat.email]
-        for seat in unmatched(users, meant):
-            yield Finding(
-                f"{site.tenant}: agent {seat.extension}",
-                f"{crm.name}: {seat.reason}, in the site file",
-            )

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from services.cli.console import err, out, run_async
 from services.cli.entries import Connection, Desk, Tenant, at_desk, list_entries, show, summary
+from services.cli.noting import noted
 from services.cli.replaying import replay
 from shared.contracts.journal import Finding, NotAsked, ReconcileCalls
 from shared.crm.masking import printable
@@ -105,7 +106,12 @@ def reconcile(  # noqa: PLR0917  options of a command
                 )
                 for site in sites
             ]
-            return await _reports(desk, asked)
+            if not repair:
+                return await _reports(desk, asked)
+            tenants = {site.tenant for site in sites}
+            words = f"calls from {since} to {until}"
+            async with noted(desk.platform, tenants, "reconcile_calls", words):
+                return await _reports(desk, asked)
 
     reports = run_async(work())
     if as_json:

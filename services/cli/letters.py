@@ -15,7 +15,8 @@ from rich.table import Table
 
 from services.catalog import CATALOG
 from services.cli.console import looking, out, run_async
-from shared.bus.port import DeadLetter, DeadLetters
+from services.cli.noting import noted
+from shared.bus.port import DeadLetter, DeadLetters, WhichLetters
 from shared.errors import ContractError, NotFound
 
 
@@ -28,11 +29,16 @@ def register(app: typer.Typer) -> None:
 
 
 @asynccontextmanager
-async def _letters() -> AsyncIterator[DeadLetters]:
+async def _letters(*, replaying: str = "") -> AsyncIterator[DeadLetters]:
+    """*replaying*: which, for the audit log."""
     async with looking() as platform:
         await platform.bus.start()
         try:
-            yield platform.bus.dead_letters
+            if not replaying:
+                yield platform.bus.dead_letters
+                return
+            async with noted(platform, (), "replay_letters", replaying):
+                yield platform.bus.dead_letters
         finally:
             await platform.bus.stop(drain=timedelta(0))
 
@@ -47,7 +53,7 @@ def list_letters(
         async with _letters() as letters:
             if service is not None and service not in CATALOG:
                 raise NotFound(f"there is no service {service}; there are: {', '.join(CATALOG)}")
-            return list(await letters.list(service=service, limit=limit))
+            return list(await letters.list(WhichLetters(service=service), limit=limit))
 
     found = run_async(work())
     if not found:
@@ -95,10 +101,11 @@ def replay(
         raise ContractError("name letters, or say --all")
 
     async def work() -> int:
-        async with _letters() as box:
+        said = ", ".join(letters or ()) or f"all letters{f' of {service}' if service else ''}"
+        async with _letters(replaying=said) as box:
             wanted = list(letters or ())
             if every:
-                found = await box.list(service=service, limit=10_000)
+                found = await box.list(WhichLetters(service=service), limit=10_000)
                 wanted = [letter.letter_id for letter in found]
             for letter in track(wanted, "replaying", console=out, disable=not out.is_terminal):
                 await box.replay(letter)

@@ -67,7 +67,34 @@ def hooks_page() -> str:
     for name, field in schema["properties"].items():
         text = field.get("description", "").replace("``", "`")
         lines.append(f"| `{name}` | {_values(field, schema['$defs'])} | {text} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_REFUSED]) + "\n"
+
+
+#: Of every hook, whatever its form.
+_REFUSED = """
+## What is refused
+
+`callmesh_hooks_total` counts what comes by itself from PBXs (`/v1/hooks/…`, `/v1/pbx/…/events`) and
+CRMs (`/v1/crm/…/hook`, `/v1/crm-calls/…`) by its `outcome`:
+
+| outcome | status | when |
+|---|---|---|
+| `accepted` | 2xx | it is at the broker |
+| `spooled` | 2xx | it is in the database, and goes to the broker when that is back |
+| `replayed` | 2xx | the very same signed request came before: it is answered as then, and nothing more is done |
+| `replayed` | 401, 403 | the signature is ours, and its time is over, or ahead of us |
+| `forged` | 401, 403, 404 | no API key, signature, token or client id that we know |
+| `not_allowed` | 403 | from an address that is not in the connection's `senders`; by a key without `hooks:write` |
+| `oversized` | 413 | over 512 KiB (the generic hook), over 1 MiB (all others) |
+| `unreadable` | 400, 408, 415, 422 | not in the form that is wanted; the body did not come in time |
+| `unknown` | 404 | there is no such connection, or it takes no hooks |
+| `not_now` | 503 | broker and database are away, or too much is under way: to be sent again |
+
+A signed request is known again where its signature covers the time of its sending: the generic hook's
+(five minutes), and that of CRMs which sign with a timestamp (Close, HubSpot, Zendesk: as long as the
+template says). Where the signature is over the body alone (Yeastar, other CRMs), the same bytes may be
+the same thing that happened again: they are taken, and what they say is told apart by its own ids.
+""".splitlines()
 
 
 def variables_page() -> str:

@@ -13,6 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
 from services.cli.console import looking, named_pbx, out, run_async
+from services.cli.noting import noted
 from services.ingest.domain import ends_first
 from services.ingest.replay import Reading, read_again
 from services.ingest.store import RAW, RawBook
@@ -90,7 +91,9 @@ async def _replay(connection: str, since: timedelta, until: timedelta, *, dry: b
         if dry:
             _show_calls(found.values())
         elif found:
-            await _publish(platform, tenant, list(found.values()))
+            words = f"{len(found)} sightings of pbx {pbx.name}"
+            async with noted(platform, tenant, "replay_pbx", words):
+                await _publish(platform, tenant, list(found.values()))
 
 
 async def _publish(platform: Platform, tenant: str, found: list[Sighting]) -> None:

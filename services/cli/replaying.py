@@ -12,6 +12,7 @@ from rich.progress import Progress
 
 from services.cli.console import err, out, run_async
 from services.cli.entries import Connection, Desk, Tenant, at_desk
+from services.cli.noting import noted
 from shared.contracts.calls import EntryState
 from shared.contracts.journal import EntryFilter
 from shared.errors import ContractError, NotFound
@@ -83,7 +84,9 @@ def replay(  # noqa: PLR0917  options of a command
             if total > _ASKED_OVER and not yes:
                 typer.confirm(f"Send {total} entries after all?", abort=True, err=True)
             began_at = desk.platform.clock.now()
-            replayed = await _order(desk, meant, total)
+            tenants = {owner for owner, _ in meant}
+            async with noted(desk.platform, tenants, "replay_entries", f"{total} entries"):
+                replayed = await _order(desk, meant, total)
             return not (wait and replayed) or await _watch(desk, meant, replayed, began_at)
 
     if not run_async(work()):

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from services.cli.console import looking, out, run_async
+from services.cli.noting import noted
 from services.cli.ruletext import RuleText, read_rule_file
 from shared.errors import BadSetting, ContractError, MeshError, NotFound
 from shared.runtime.service import Platform
@@ -115,12 +116,13 @@ def put(
             # They were read from that version.
             expected = old.number if version is None and old is not None else version
             with out.status(f"checking {len(rule.rows)} rows"):
-                try:
-                    new = await platform.rule_desk().put_rule(
-                        tenant, rule, by=_who(), expected=expected
-                    )
-                except ContractError as error:
-                    raise _with_lines(error, text) from None
+                async with noted(platform, tenant, "put_rule", f"rule {rule.name}"):
+                    try:
+                        new = await platform.rule_desk().put_rule(
+                            tenant, rule, by=_who(), expected=expected
+                        )
+                    except ContractError as error:
+                        raise _with_lines(error, text) from None
             return old, new
 
     old, new = run_async(work())
@@ -157,7 +159,9 @@ def rollback(
 
     async def work() -> RuleDocument:
         async with looking() as platform:
-            return await platform.rule_desk().roll_back(tenant, name, version, by=_who())
+            words = f"rule {name} to version {version}"
+            async with noted(platform, tenant, "roll_back_rule", words):
+                return await platform.rule_desk().roll_back(tenant, name, version, by=_who())
 
     new = run_async(work())
     out.print(f"{tenant}/{name} is as version {version} was: version {new.number}", markup=False)
@@ -175,7 +179,8 @@ def delete(
             await platform.rules.refresh()
             _there(platform, tenant, name)
             if sure:
-                await platform.rule_desk().delete_rule(tenant, name, by=_who())
+                async with noted(platform, tenant, "delete_rule", f"rule {name}"):
+                    await platform.rule_desk().delete_rule(tenant, name, by=_who())
 
     if not yes:
         run_async(work(sure=False))

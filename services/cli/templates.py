@@ -11,9 +11,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from services.cli.catalogue import abilities
 from services.cli.console import out, read_environment
 from services.cli.trying import try_out
+from shared.crm.abilities import abilities
 from shared.crm.form.manifest import Manifest
 from shared.crm.lint import Level, lint
 from shared.crm.registry import Templates, read_file, read_text

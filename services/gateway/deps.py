@@ -5,20 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from services.gateway.access.desk import AccessDesk
+from services.gateway.hooks.marks import ClickBook, HookMarks
 from services.gateway.recordings.accesses import AccessLog
 from services.gateway.recordings.playing import Player
-from services.gateway.screens.streams import Screens
+from services.gateway.screens.desk import ScreenDesk
 from services.gateway.store import AuditLog
-from shared.bus.port import Publisher, Requester
+from services.gateway.subscribers.book import SubscriberBook
+from services.gateway.subscribers.delivery import DeliveryBook
+from services.gateway.subscribers.sending import Sender
+from shared.bus.port import DeadLetters, Publisher, Requester
 from shared.clock import Clock
 from shared.crm.connections import CrmConnections
 from shared.errors import NotFound
+from shared.net.client import HttpClient
 from shared.observe.metrics import Metrics
 from shared.recordings.links import RecordingLinks
 from shared.runtime.outbox import SpoolingPublisher
+from shared.runtime.requests import RequestLog
 from shared.secrets import SecretBox
 from shared.site.adapters import Adapters
 from shared.site.book import SiteBook
+from shared.site.clicklinks import ClickLinks
 from shared.site.models import CrmConnection, Site
 from shared.site.ruleedit import RuleDesk
 
@@ -28,16 +36,26 @@ class HttpDeps:
     spool: SpoolingPublisher
     publisher: Publisher
     requester: Requester
-    screens: Screens
+    letters: DeadLetters
+    screens: ScreenDesk
     audit: AuditLog
+    access: AccessDesk
+    requests: RequestLog
     site: SiteBook
     rules: RuleDesk
     secrets: SecretBox
     connections: CrmConnections
     adapters: Adapters
     links: RecordingLinks
+    click_links: ClickLinks
+    click_book: ClickBook
+    marks: HookMarks
     player: Player
     accesses: AccessLog
+    subscribers: SubscriberBook
+    deliveries: DeliveryBook
+    sender: Sender
+    http: HttpClient
     clock: Clock
     metrics: Metrics
     ask_within: timedelta

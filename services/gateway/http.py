@@ -1,33 +1,51 @@
-"""The public HTTP API: all tables together, and the agents' screens."""
+"""The public HTTP API: all tables together."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-from pydantic import BaseModel
-
+from services.gateway.access import audit, keys, me, requests, users
 from services.gateway.calls import dialing, entries, history, reading, summaries
 from services.gateway.crm import contacts
 from services.gateway.deps import HttpDeps
-from services.gateway.domain import AgentEvent
-from services.gateway.hooks import from_crm, from_pbx
+from services.gateway.hooks import clicks, from_crm, from_pbx
 from services.gateway.recordings import operations as recordings
 from services.gateway.screens import agents
-from services.gateway.setup import consent, pbxs, rules
-from shared.http.auth import Caller, Scope
-from shared.http.routes import FromKey, FromPath, Routes
-from shared.ids import Extension
+from services.gateway.screens import operations as screens
+from services.gateway.setup import (
+    connections,
+    consent,
+    letters,
+    own,
+    pbxs,
+    rules,
+    staff,
+    telephony,
+    template_drafts,
+    templates,
+    tenants,
+)
+from services.gateway.subscribers import deliveries
+from services.gateway.subscribers import operations as subscribers
+from shared.http.routes import Routes
 
 __all__ = ["HttpDeps", "routes"]
 
 routes: Routes[HttpDeps] = Routes(tag="mesh")
 for _part in (
     from_pbx,
+    tenants,
+    own,
+    connections,
+    templates,
+    template_drafts,
+    staff,
+    letters,
     pbxs,
     rules,
     from_crm,
+    clicks,
     dialing,
     agents,
+    screens,
     reading,
     history,
     entries,
@@ -35,21 +53,13 @@ for _part in (
     recordings,
     contacts,
     consent,
+    telephony,
+    subscribers,
+    deliveries,
+    users,
+    keys,
+    me,
+    audit,
+    requests,
 ):
     routes.operations += _part.routes.operations
-
-
-class FollowAgent(BaseModel):
-    caller: FromKey[Caller]
-    extension: FromPath[Extension]
-
-
-@routes.stream("/v1/agents/{extension}/events", scope=Scope.POPS_READ)
-async def follow_agent(deps: HttpDeps, asked: FollowAgent) -> AsyncIterator[AgentEvent]:
-    """Screen pops of one agent, as server-sent events.
-
-    What rings now comes first. The stream ends when the server stops or the client does not keep
-    up; connect again then.
-    """
-    asked.caller.may_act_for(asked.extension)
-    return deps.screens.events(asked.caller.tenant, asked.extension)

@@ -28,6 +28,11 @@ class GatewaySettings(Settings):
         default=timedelta(days=90),
         description="How long the audit log is kept, and who listened to recordings.",
     )
+    keep_deliveries: Annotated[Duration, Field(ge=timedelta(days=1))] = Field(
+        default=timedelta(days=30),
+        description="How long webhooks to subscribers are kept: those that came through, those that "
+        "did not, and each try.",
+    )
     recordings_dir: Path | None = Field(
         default=None,
         description="Folder of recordings that were fetched from PBXs; else `recordings` in the data "

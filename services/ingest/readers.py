@@ -14,6 +14,7 @@ from services.ingest.raw import RawTape
 from services.ingest.store import SAY_EVERY, LinkBook
 from shared.bus.port import Publisher
 from shared.clock import Clock
+from shared.contracts.agents import AgentStatusChanged
 from shared.contracts.calls import CallAnswered, CallEnded, CallRinging, PbxResynced
 from shared.errors import MeshError, NotFound, Unavailable
 from shared.observe.metrics import Metrics
@@ -32,6 +33,8 @@ _DRAIN = timedelta(seconds=2)
 _AFTER_A_FAULT = timedelta(seconds=10)
 #: A PBX's clock that is further off makes wrong times in CRMs: said in the log, once.
 _CLOCK_OFF = timedelta(seconds=5)
+#: What a connection brings is not older.
+_OF_NOW = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +160,14 @@ class PbxReader:
             await asyncio.wait(self._sending, return_when=asyncio.FIRST_COMPLETED)
 
     def _dated(self, sighting: Sighting) -> Sighting:
-        """A new source does not know until when the PBX was heard before it."""
+        """
+        A new source does not know until when the PBX was heard before it. What an agent does is told
+        at once, and weighed against what others say by our clock; the PBX's may be off.
+        """
         body = sighting.body
+        if isinstance(body, AgentStatusChanged):
+            now = self._tools.clock.now()
+            return replace(sighting, at=min(max(sighting.at, now - _OF_NOW), now))
         if not isinstance(body, PbxResynced) or self._heard_before is None:
             return sighting
         heard, self._heard_before = min(body.heard_until, self._heard_before), None

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from services.gateway.deps import HttpDeps
 from shared.contracts.calls import EntryState
@@ -22,7 +29,9 @@ from shared.contracts.journal import (
     SummariseEntries,
 )
 from shared.errors import ContractError, NotFound
+from shared.faults import faults_in
 from shared.http.auth import Caller, Scope
+from shared.http.lists import MOST_IDS, Id, IdList, ids_in
 from shared.http.routes import FromBody, FromKey, FromPath, FromQuery, Routes
 from shared.ids import Name
 from shared.moments import Instant
@@ -38,19 +47,33 @@ class ReadEntries(BaseModel):
     state: FromQuery[EntryState | None] = None
     since: FromQuery[Instant | None] = Field(default=None, description="Wanted at or after.")
     until: FromQuery[Instant | None] = Field(default=None, description="Wanted before.")
+    ids: FromQuery[IdList | None] = Field(
+        default=None, description=f"Keys of up to {MOST_IDS} entries, with commas between them."
+    )
+    call_ids: FromQuery[IdList | None] = Field(
+        default=None, description=f"Those of up to {MOST_IDS} calls, with commas between them."
+    )
     limit: FromQuery[int] = Field(default=50, ge=1, le=500)
     cursor: FromQuery[Cursor | None] = Field(default=None, description="`next_cursor` of a page.")
 
 
-@routes("GET", "/v1/journal/entries", scope=Scope.JOURNAL_READ)
+@routes("GET", "/v1/journal/entries", scope=Scope.JOURNAL_READ, fields=("entries",))
 async def read_entries(deps: HttpDeps, asked: ReadEntries) -> EntryPage:
     """Calls on their way into the CRMs, oldest first."""
-    which = EntryFilter(
-        connection=asked.connection,
-        states=(asked.state,) if asked.state else (),
-        since=asked.since,
-        until=asked.until,
-    )
+    keys, calls = ids_in(asked.ids), ids_in(asked.call_ids, name="call_ids")
+    if (keys is not None and not keys) or (calls is not None and not calls):
+        return EntryPage(entries=())
+    try:
+        which = EntryFilter(
+            keys=tuple(sorted(keys or ())),
+            call_ids=tuple(sorted(calls or ())),
+            connection=asked.connection,
+            states=(asked.state,) if asked.state else (),
+            since=asked.since,
+            until=asked.until,
+        )
+    except ValidationError as error:
+        raise ContractError(faults_in(error).replace("keys", "query.ids")) from None
     return await deps.requester.request(
         ListEntries(which=which, limit=asked.limit, cursor=asked.cursor),
         within=deps.ask_within,
@@ -60,10 +83,16 @@ async def read_entries(deps: HttpDeps, asked: ReadEntries) -> EntryPage:
 
 class OfCall(BaseModel):
     caller: FromKey[Caller]
-    call_id: FromPath[str]
+    call_id: FromPath[Id]
 
 
-@routes("GET", "/v1/calls/{call_id}/entries", scope=Scope.JOURNAL_READ, errors=(NotFound,))
+@routes(
+    "GET",
+    "/v1/calls/{call_id}/entries",
+    scope=Scope.JOURNAL_READ,
+    errors=(NotFound,),
+    fields=("entries",),
+)
 async def read_call_entries(deps: HttpDeps, asked: OfCall) -> CallEntries:
     """A call's entries: their tries, and the request that failed last with the CRM's answer.
 

@@ -68,7 +68,7 @@ class CsvFile(ByteStream):
     media: ClassVar[str] = "text/csv; charset=utf-8; header=present"
 
 
-@routes("POST", "/v1/calls/search", scope=Scope.CALLS_READ)
+@routes("POST", "/v1/calls/search", scope=Scope.CALLS_READ, is_change=False)
 async def search_calls(deps: HttpDeps, asked: SearchRows) -> CallRows:
     """Search calls by any field of their rows.
 
@@ -90,7 +90,7 @@ async def search_calls(deps: HttpDeps, asked: SearchRows) -> CallRows:
     )
 
 
-@routes("POST", "/v1/calls/count", scope=Scope.CALLS_READ)
+@routes("POST", "/v1/calls/count", scope=Scope.CALLS_READ, is_change=False)
 async def count_calls(deps: HttpDeps, asked: CountRows) -> CallCount:
     """Count the calls that a search would find."""
     return await deps.requester.request(

@@ -22,6 +22,7 @@ from shared.contracts.history import (
 from shared.errors import ContractError, Forbidden, NotFound
 from shared.faults import faults_in
 from shared.http.auth import Caller, Scope
+from shared.http.lists import Id
 from shared.http.routes import FromBody, FromKey, FromPath, FromQuery, Routes
 from shared.ids import Extension, Name
 from shared.moments import Instant, to_text
@@ -95,7 +96,7 @@ class ReadCalls(BaseModel):
             raise ContractError(faults_in(error).replace("call_ids", "query.ids")) from None
 
 
-@routes("GET", "/v1/calls", scope=Scope.CALLS_READ)
+@routes("GET", "/v1/calls", scope=Scope.CALLS_READ, fields=("calls",))
 async def read_calls(deps: HttpDeps, asked: ReadCalls) -> CallPage:
     """The tenant's calls, newest first, under way or over.
 
@@ -113,10 +114,10 @@ async def read_calls(deps: HttpDeps, asked: ReadCalls) -> CallPage:
 
 class ReadCall(BaseModel):
     caller: FromKey[Caller]
-    call_id: FromPath[str]
+    call_id: FromPath[Id]
 
 
-@routes("GET", "/v1/calls/{call_id}", scope=Scope.CALLS_READ, errors=(NotFound,))
+@routes("GET", "/v1/calls/{call_id}", scope=Scope.CALLS_READ, errors=(NotFound,), fields=("",))
 async def read_call(deps: HttpDeps, asked: ReadCall) -> CallRecord:
     """One call: its legs, its contact, why it was routed as it was, its CRM entries."""
     call = await deps.requester.request(
@@ -141,7 +142,7 @@ class ChoiceIn(BaseModel):
 
 class ChooseContact(BaseModel):
     caller: FromKey[Caller]
-    call_id: FromPath[str]
+    call_id: FromPath[Id]
     body: FromBody[ChoiceIn]
 
 

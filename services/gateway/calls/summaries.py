@@ -11,6 +11,7 @@ from services.gateway.deps import HttpDeps
 from shared.contracts.calls import CallSummarised, FetchCall, Summary, Text, Transcription
 from shared.errors import NotFound
 from shared.http.auth import Caller, Scope
+from shared.http.lists import Id
 from shared.http.routes import FromBody, FromKey, FromPath, Routes
 
 _SOME = StringConstraints(min_length=1)
@@ -40,7 +41,7 @@ class SummaryIn(BaseModel):
 
 class SummariseCall(BaseModel):
     caller: FromKey[Caller]
-    call_id: FromPath[str]
+    call_id: FromPath[Id]
     body: FromBody[SummaryIn]
 
 

@@ -15,10 +15,12 @@ import structlog
 from pydantic import BaseModel, JsonValue, RootModel
 
 from services.gateway.deps import HttpDeps
+from services.gateway.hooks.counting import HookOutcome, count_refused, count_taken
+from services.gateway.hooks.marks import Signed
 from shared.contracts.hooks import CrmHookReceived, ReportedContact
 from shared.crm.engine.changes import HookRequest
 from shared.crm.engine.connector import TemplateConnector
-from shared.crm.form.changes import Hook, HookFormat
+from shared.crm.form.changes import CheckKind, DigestForm, Hook, HookFormat
 from shared.errors import NotFound
 from shared.http.auth import KEY_PARAMETER, Caller, Scope
 from shared.http.routes import FromKey, FromPath, FromRequest, RawRequest, Routes
@@ -49,12 +51,14 @@ class CrmHookAnswer(RootModel[dict[str, JsonValue]]):
     scope=Scope.HOOKS_WRITE,
     key_in_query=True,
     errors=(NotFound,),
+    refused=count_refused,
 )
 async def take_crm_hook(deps: HttpDeps, asked: TakeCrmHook) -> CrmHookAnswer:
     """Take a CRM's word of changed contacts.
 
     Answers when it is durable: at the broker, or in the store's spool while the broker is away.
-    The same hook again only has the same contacts forgotten again.
+    The same hook again only has the same contacts forgotten again; one that is signed with its
+    time is answered as the first time.
     """
     return await _taken(deps, asked)
 
@@ -65,6 +69,7 @@ async def take_crm_hook(deps: HttpDeps, asked: TakeCrmHook) -> CrmHookAnswer:
     scope=Scope.HOOKS_WRITE,
     key_in_query=True,
     errors=(NotFound,),
+    refused=count_refused,
 )
 async def take_crm_hook_by_url(deps: HttpDeps, asked: TakeCrmHook) -> CrmHookAnswer:
     """Take a CRM's word of changed contacts, or its challenge, from the parameters of the URL."""
@@ -88,6 +93,12 @@ async def _taken(deps: HttpDeps, asked: TakeCrmHook) -> CrmHookAnswer:
     reading = connector.read_hook(told)
     if reading.reply is not None:
         return CrmHookAnswer(reading.reply)
+    answer = CrmHookAnswer({"changes": len(reading.changes)})
+    digest = hashlib.sha256(told).hexdigest()
+    signed = _signed(hook, asked.connection, request, digest)
+    if await deps.marks.came(tenant, signed):
+        count_taken(deps, HookOutcome.REPLAYED)
+        return answer
     contacts = tuple(
         ReportedContact(contact_id=change.contact_id, numbers=change.numbers)
         for change in reading.changes[:_MOST_CONTACTS]
@@ -97,11 +108,26 @@ async def _taken(deps: HttpDeps, asked: TakeCrmHook) -> CrmHookAnswer:
     received = CrmHookReceived(connection=asked.connection, contacts=contacts)
     # The same body is the same message: it waits in the spool once. Later it counts anew, for
     # many a CRM says of two changes of a contact the very same.
-    digest = hashlib.sha256(told).hexdigest()
     message = deps.spool.envelop(received, tenant=tenant, key=f"{asked.connection}/{digest}")
     at_broker = await deps.spool.send(message)
-    deps.metrics.count("callmesh_hooks_total", "accepted" if at_broker else "spooled")
-    return CrmHookAnswer({"changes": len(reading.changes)})
+    await deps.marks.note(tenant, signed)
+    count_taken(deps, HookOutcome.ACCEPTED if at_broker else HookOutcome.SPOOLED)
+    return answer
+
+
+def _signed(hook: Hook, connection: str, request: RawRequest, digest: str) -> Signed | None:
+    """
+    *digest* is of what it says: not every signature is over that. None where the signature says nothing of when it was made: of two changes of a contact many a
+    CRM says the very same.
+    """
+    check = hook.check
+    has_time = check.timestamp_header is not None and "Timestamp" in check.text
+    if check.kind is not CheckKind.HMAC or check.header is None or not has_time:
+        return None
+    signature = request.headers.get(check.header.lower(), "").strip().removeprefix(check.prefix)
+    if check.form is DigestForm.HEX:
+        signature = signature.lower()
+    return Signed(f"crm/{connection}", f"{signature}/{digest}", keep=2 * check.tolerance)
 
 
 def _hook_of(deps: HttpDeps, tenant: str, name: str) -> tuple[TemplateConnector, Hook]:

@@ -7,18 +7,27 @@ What they say is read by ``ingest``; here it is only found out whether it may co
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime
 from typing import Annotated, Any
 
 import structlog
 from pydantic import BaseModel, Discriminator, RootModel, Tag
 
 from services.gateway.deps import HttpDeps
+from services.gateway.hooks.counting import (
+    OUTCOME,
+    HookOutcome,
+    count_refused,
+    count_taken,
+)
+from services.gateway.hooks.marks import Signed
 from shared.contracts.hooks import HookBatch, HookEvent, HookKind, HookReceived
 from shared.errors import ContractError, Forbidden, NotFound
 from shared.http.auth import Caller, Scope
 from shared.http.routes import FromBody, FromKey, FromPath, FromRequest, RawRequest, Routes
 from shared.ids import Name, new_id
-from shared.pbx.port import PbxAdapter
+from shared.pbx.generic.reader import SIGNATURE, SIGNED_FOR
+from shared.pbx.port import HookReader, PbxAdapter
 from shared.site.adapters import check_sender, hook_of
 from shared.site.pbx import GenericPbx, Pbx
 
@@ -70,24 +79,34 @@ class HookReceipt(BaseModel):
     status=202,
     key_in_query=True,
     errors=(NotFound,),
+    refused=count_refused,
 )
 async def take_hook(deps: HttpDeps, asked: TakeHook) -> HookReceipt:
     """Take call events of a generic PBX.
 
     Answers when they are durable: at the broker, or in the store's spool while the broker is
     away. The same event sent twice counts once, so whoever gets 503 or no answer sends it again.
+    The very same signed request within its five minutes is answered as the first time, and nothing
+    more is done; after them it is refused.
     """
-    pbx, adapter = _connection(deps, asked.caller.tenant, asked.pbx)
+    tenant = asked.caller.tenant
+    pbx, adapter = _connection(deps, tenant, asked.pbx)
     if not isinstance(pbx, GenericPbx):
         raise NotFound(f"There is no generic PBX connection {asked.pbx}.")
     _may_come_in(deps, pbx, adapter, asked.request)
     events = asked.body.events
+    signed = _signed(pbx, asked.request)
+    if await deps.marks.came(tenant, signed):
+        count_taken(deps, HookOutcome.REPLAYED)
+        return HookReceipt(accepted=len(events))
     # As it was read: what ingest reads later has been checked already.
     body = HookBatch(events=events).model_dump_json(exclude_none=True)
     hook = HookReceived(
         pbx=asked.pbx, kind=HookKind.GENERIC, body=body, content_type="application/json"
     )
-    await _make_durable(deps, asked.caller.tenant, hook)
+    await _make_durable(deps, tenant, hook)
+    # Not before: one that could not be kept may come again.
+    await deps.marks.note(tenant, signed)
     return HookReceipt(accepted=len(events))
 
 
@@ -98,6 +117,7 @@ async def take_hook(deps: HttpDeps, asked: TakeHook) -> HookReceipt:
     status=202,
     key_in_query=True,
     errors=(NotFound,),
+    refused=count_refused,
 )
 async def take_pbx_hook(deps: HttpDeps, asked: TakePbxHook) -> HookReceipt:
     """Take what a PBX sends in its own form: UIS, Yeastar, FreeSWITCH.
@@ -116,6 +136,7 @@ async def take_pbx_hook(deps: HttpDeps, asked: TakePbxHook) -> HookReceipt:
     status=202,
     key_in_query=True,
     errors=(NotFound,),
+    refused=count_refused,
 )
 async def take_pbx_hook_by_url(deps: HttpDeps, asked: TakePbxHook) -> HookReceipt:
     """Take what a PBX says by the parameters of a URL, where it can send nothing else."""
@@ -157,11 +178,31 @@ def _may_come_in(deps: HttpDeps, pbx: Pbx, adapter: PbxAdapter, request: RawRequ
     try:
         check_sender(pbx, request.peer)
         if adapter.hooks is not None:
-            adapter.hooks.verify(hook_of(request, received_at=deps.clock.now()))
+            _check_signature(adapter.hooks, request, now=deps.clock.now())
     except Forbidden as error:
-        deps.metrics.count("callmesh_hooks_total", "refused")
         log.warning("pbx_hook_refused", pbx=pbx.name, peer=request.peer, error=error.message)
         raise
+
+
+def _check_signature(hooks: HookReader, request: RawRequest, *, now: datetime) -> None:
+    """Raises: Forbidden, which says as what it counts."""
+    try:
+        hooks.verify(hook_of(request, received_at=now))
+    except Forbidden as error:
+        error.details.setdefault(OUTCOME, HookOutcome.FORGED)
+        raise
+
+
+def _signed(pbx: GenericPbx, request: RawRequest) -> Signed | None:
+    """
+    None where a signature says nothing of when it was made (Yeastar's): the same bytes may be the
+    same thing that happened again, and what they say has ids of its own.
+    """
+    if pbx.signing_secret is None:
+        return None
+    signature = request.headers.get(SIGNATURE.lower(), "").strip().lower()
+    # A clock may be as far ahead as behind.
+    return Signed(f"pbx/{pbx.name}", signature, keep=2 * SIGNED_FOR)
 
 
 async def _make_durable(deps: HttpDeps, tenant: str, hook: HookReceived, *, salt: str = "") -> None:
@@ -170,4 +211,4 @@ async def _make_durable(deps: HttpDeps, tenant: str, hook: HookReceived, *, salt
     digest = hashlib.sha256(said + salt.encode()).hexdigest()
     message = deps.spool.envelop(hook, tenant=tenant, key=f"{hook.pbx}/{digest}")
     at_broker = await deps.spool.send(message)
-    deps.metrics.count("callmesh_hooks_total", "accepted" if at_broker else "spooled")
+    count_taken(deps, HookOutcome.ACCEPTED if at_broker else HookOutcome.SPOOLED)

@@ -22,6 +22,7 @@ from shared.errors import (
 )
 from shared.http.auth import Caller, Scope
 from shared.http.files import FileAnswer
+from shared.http.lists import Cursor, Id, Token
 from shared.http.routes import FromKey, FromPath, FromQuery, FromRequest, RawRequest, Routes
 from shared.moments import Instant
 from shared.observe.metrics import Metrics
@@ -35,22 +36,24 @@ _FAULTS = (NotFound, Rejected, Throttled, Unavailable)
 
 
 class ByLink(BaseModel):
-    token: FromPath[str]
+    token: FromPath[Token]
     request: FromRequest[RawRequest]
 
 
 class ByKey(BaseModel):
     caller: FromKey[Caller]
-    call_id: FromPath[str]
-    number: FromPath[int] = Field(ge=1, description="1 is the first of the call's `recordings`.")
+    call_id: FromPath[Id]
+    number: FromPath[int] = Field(
+        ge=1, le=10**9, description="1 is the first of the call's `recordings`."
+    )
     request: FromRequest[RawRequest]
 
 
 class ReadAccesses(BaseModel):
     caller: FromKey[Caller]
-    call_id: FromPath[str]
+    call_id: FromPath[Id]
     limit: FromQuery[int] = Field(default=50, ge=1, le=500)
-    cursor: FromQuery[str | None] = Field(default=None, description="`next_cursor` of a page.")
+    cursor: FromQuery[Cursor | None] = Field(default=None, description="`next_cursor` of a page.")
 
 
 class RecordingAccess(BaseModel):

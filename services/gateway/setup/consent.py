@@ -70,9 +70,13 @@ async def begin_consent(deps: HttpDeps, asked: BeginConsent) -> ConsentAddress:
 
 
 class FinishConsent(BaseModel):
-    state: FromQuery[str] = Field(default="", description="As the CRM was given it: the secret.")
-    code: FromQuery[str] = Field(default="", description="What is exchanged for the grant.")
-    error: FromQuery[str] = Field(default="", description="Why there is no code.")
+    state: FromQuery[str] = Field(
+        default="", max_length=1000, description="As the CRM was given it: the secret."
+    )
+    code: FromQuery[str] = Field(
+        default="", max_length=8000, description="What is exchanged for the grant."
+    )
+    error: FromQuery[str] = Field(default="", max_length=1000, description="Why there is no code.")
 
 
 class ConsentPage(BaseModel):

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Annotated
 
 from pydantic import BaseModel, Field, JsonValue, RootModel, TypeAdapter, ValidationError
 
 from services.gateway.deps import HttpDeps
+from services.gateway.setup.changing import change_site, remove_from_site
 from shared.contracts.pbx import LinkRecord, ListLinks
-from shared.errors import Conflict, ContractError, NotFound, TransientError
+from shared.errors import Conflict, ContractError, NotFound, Stale, TransientError
 from shared.faults import faults_in
 from shared.http.auth import Caller, Scope
-from shared.http.routes import FromBody, FromKey, FromPath, Routes
+from shared.http.described import AsIn
+from shared.http.lists import Paged
+from shared.http.patching import MergePatch, merged
+from shared.http.routes import FromBody, FromKey, FromPath, FromQuery, Routes
+from shared.http.tags import OnlyIf, Tagged, tag_of
 from shared.ids import Name
 from shared.observe.logging import mask_text
-from shared.site.editing import edit_site
 from shared.site.fetching import FilesOfPbx, masked, sealed_in, unmasked
 from shared.site.masked import KEPT, is_sealed
 from shared.site.models import Site
@@ -28,12 +33,15 @@ _PBX: TypeAdapter[Pbx] = TypeAdapter(Pbx)
 routes: Routes[HttpDeps] = Routes(tag="mesh")
 
 
-class PbxConnection(BaseModel):
+Settings = Annotated[dict[str, JsonValue], AsIn(Pbx, without=("name",))]
+
+
+class PbxConnection(Tagged):
     """A connection and how it is. Secrets are shown as asterisks."""
 
     name: Name
     kind: str
-    settings: dict[str, JsonValue] = Field(
+    settings: Settings = Field(
         description="As in a site file: docs/reference/site.schema.json, `pbx`."
     )
     links: tuple[LinkRecord, ...] = Field(
@@ -44,10 +52,13 @@ class PbxConnection(BaseModel):
 
 
 class PbxConnections(BaseModel):
+    """In the order of their names."""
+
     connections: tuple[PbxConnection, ...]
+    next_cursor: str | None = None
 
 
-class PbxDocument(RootModel[dict[str, JsonValue]]):
+class PbxDocument(RootModel[Settings]):
     """
     As in a site file (docs/reference/site.schema.json, `pbx`), without `name`. A secret is its
     text; left out, or sent back as asterisks, the stored one stays. With another host or address
@@ -67,8 +78,9 @@ class PbxFindings(BaseModel):
     findings: tuple[PbxFinding, ...]
 
 
-class OfTenant(BaseModel):
+class ListPbx(Paged):
     caller: FromKey[Caller]
+    kind: FromQuery[Name | None] = Field(default=None, description="`asterisk`, `generic` …")
 
 
 class OfPbx(BaseModel):
@@ -76,66 +88,95 @@ class OfPbx(BaseModel):
     pbx: FromPath[Name]
 
 
-class PutPbx(BaseModel):
-    caller: FromKey[Caller]
-    pbx: FromPath[Name]
+class ChangePbx(OnlyIf, OfPbx):
+    pass
+
+
+class PutPbx(ChangePbx):
     body: FromBody[PbxDocument]
 
 
-@routes("GET", "/v1/pbx", scope=Scope.SITE_READ)
-async def list_pbx(deps: HttpDeps, asked: OfTenant) -> PbxConnections:
+class PatchPbx(ChangePbx):
+    body: FromBody[MergePatch]
+
+
+@routes("GET", "/v1/pbx", scope=Scope.SITE_READ, fields=("connections",))
+async def list_pbx(deps: HttpDeps, asked: ListPbx) -> PbxConnections:
     """List the PBX connections, and how they are."""
     site = deps.site.site(asked.caller.tenant)
-    links = await _links(deps, asked.caller.tenant, None)
-    return PbxConnections(
-        connections=tuple(_shown(pbx, links) for pbx in (site.pbx if site else ()))
-    )
+    wanted = (pbx for pbx in (site.pbx if site else ()) if asked.kind in {None, pbx.kind})
+    found, more = asked.page(wanted, lambda pbx: pbx.name)
+    links = await _links(deps, asked.caller.tenant, None) if found else ()
+    return PbxConnections(connections=tuple(_shown(pbx, links) for pbx in found), next_cursor=more)
 
 
-@routes("GET", "/v1/pbx/{pbx}", scope=Scope.SITE_READ, errors=(NotFound,))
+@routes("GET", "/v1/pbx/{pbx}", scope=Scope.SITE_READ, errors=(NotFound,), fields=("",))
 async def read_pbx(deps: HttpDeps, asked: OfPbx) -> PbxConnection:
     """Read one PBX connection, and how it is."""
     _, pbx = deps.site.pbx(asked.caller.tenant, asked.pbx)
     return _shown(pbx, await _links(deps, asked.caller.tenant, asked.pbx))
 
 
-@routes("PUT", "/v1/pbx/{pbx}", scope=Scope.SITE_WRITE, errors=(NotFound, Conflict, ContractError))
+@routes(
+    "PUT",
+    "/v1/pbx/{pbx}",
+    scope=Scope.SITE_WRITE,
+    errors=(NotFound, Conflict, Stale, ContractError),
+)
 async def put_pbx(deps: HttpDeps, asked: PutPbx) -> PbxConnection:
     """Set up a PBX connection, or change it.
 
     Running services notice within a second.
     """
-    found: list[Pbx] = []
+
+    def wanted(old: Pbx | None) -> Pbx:
+        return _read(deps, asked.pbx, asked.body.root, old, kept=_secrets(old))
+
+    return await _put(deps, asked, wanted, action="put_pbx")
+
+
+@routes(
+    "PATCH",
+    "/v1/pbx/{pbx}",
+    scope=Scope.SITE_WRITE,
+    errors=(NotFound, Conflict, Stale, ContractError),
+)
+async def patch_pbx(deps: HttpDeps, asked: PatchPbx) -> PbxConnection:
+    """Change some settings of a PBX connection; a secret that is `null` is removed."""
+
+    def wanted(old: Pbx | None) -> Pbx:
+        if old is None:
+            raise NotFound(f"There is no PBX connection {asked.pbx}.")
+        body = merged(_settings(old), asked.body.root)
+        kept = {name: seal for name, seal in _secrets(old).items() if body.get(name) == KEPT}
+        return _read(deps, asked.pbx, body, old, kept=kept)
+
+    return await _put(deps, asked, wanted, action="patch_pbx")
+
+
+@routes("DELETE", "/v1/pbx/{pbx}", scope=Scope.SITE_WRITE, errors=(NotFound, Conflict, Stale))
+async def delete_pbx(deps: HttpDeps, asked: ChangePbx) -> PbxConnection:
+    """Remove a PBX connection; its calls stay. Refused while an agent's phone is there."""
+    removed: list[Pbx] = []
 
     def edit(site: Site) -> Site:
         old = site.pbx_named(asked.pbx)
-        new = _read(deps, asked.pbx, asked.body.root, old)
-        found[:] = [new]
-        kept = [new if pbx.name == new.name else pbx for pbx in site.pbx]
-        return site.model_copy(update={"pbx": tuple(kept if old else [*kept, new])})
-
-    await _edit(deps, asked.caller, "put_pbx", asked.pbx, edit)
-    return _shown(found[0], ())
-
-
-@routes("DELETE", "/v1/pbx/{pbx}", scope=Scope.SITE_WRITE, errors=(NotFound, Conflict))
-async def delete_pbx(deps: HttpDeps, asked: OfPbx) -> PbxConnection:
-    """Remove a PBX connection; its calls stay. Refused while an agent's phone is there."""
-    _, removed = deps.site.pbx(asked.caller.tenant, asked.pbx)
-
-    def edit(site: Site) -> Site:
+        if old is None:
+            raise NotFound(f"There is no PBX connection {asked.pbx}.")
+        asked.check(_tag(old))
         there = [agent.extension for agent in site.agents if agent.pbx == asked.pbx]
         if there:
             raise Conflict(f"Phones of agents are there: {', '.join(there[:20])}.")
-        return site.model_copy(
-            update={"pbx": tuple(pbx for pbx in site.pbx if pbx.name != asked.pbx)}
-        )
+        removed[:] = [old]
+        kept = tuple(pbx for pbx in site.pbx if pbx.name != asked.pbx)
+        return site.model_copy(update={"pbx": kept})
 
-    await _edit(deps, asked.caller, "delete_pbx", asked.pbx, edit)
-    return _shown(removed, ())
+    subject = f"pbx {asked.pbx}"
+    await remove_from_site(deps, asked.caller, edit, action="delete_pbx", subject=subject)
+    return _shown(removed[0], ())
 
 
-@routes("POST", "/v1/pbx/{pbx}/check", scope=Scope.SITE_READ, errors=(NotFound,))
+@routes("POST", "/v1/pbx/{pbx}/check", scope=Scope.SITE_READ, errors=(NotFound,), is_change=False)
 async def check_pbx(deps: HttpDeps, asked: OfPbx) -> PbxFindings:
     """Try a PBX connection from here, and say what is wrong with it: as `callmesh doctor` does."""
     site, pbx = deps.site.pbx(asked.caller.tenant, asked.pbx)
@@ -146,18 +187,32 @@ async def check_pbx(deps: HttpDeps, asked: OfPbx) -> PbxFindings:
     return PbxFindings(well=all(f.fault is None for f in findings), findings=tuple(findings))
 
 
-async def _edit(deps: HttpDeps, caller: Caller, action: str, pbx: str, edit: Any) -> None:
-    await deps.audit.note(
-        tenant=caller.tenant, key_name=caller.key_name, action=action, subject=f"pbx {pbx}"
-    )
-    by = f"key {caller.key_name}"
-    await edit_site(deps.rules, caller.tenant, edit, by=by)
-    await deps.site.refresh()
+async def _put(
+    deps: HttpDeps, asked: PutPbx | PatchPbx, wanted: Callable[[Pbx | None], Pbx], *, action: str
+) -> PbxConnection:
+    found: list[Pbx] = []
+
+    def edit(site: Site) -> Site:
+        old = site.pbx_named(asked.pbx)
+        found[:] = [wanted(old)]
+        asked.check(_tag(old) if old else None)
+        kept = [found[0] if pbx.name == asked.pbx else pbx for pbx in site.pbx]
+        return site.model_copy(update={"pbx": tuple(kept if old else [*kept, found[0]])})
+
+    await change_site(deps, asked.caller, edit, action=action, subject=f"pbx {asked.pbx}")
+    return _shown(found[0], ())
 
 
-def _read(deps: HttpDeps, name: str, body: dict[str, JsonValue], old: Pbx | None) -> Pbx:
-    """Raises: ContractError."""
-    stored = _secrets(old) if old is not None and old.kind == body.get("kind") else {}
+def _read(
+    deps: HttpDeps,
+    name: str,
+    body: Mapping[str, JsonValue],
+    old: Pbx | None,
+    *,
+    kept: Mapping[str, str],
+) -> Pbx:
+    """*kept*: what is sealed of *old* and stays where *body* does not say it. Raises: ContractError."""
+    stored = dict(kept) if old is not None and old.kind == body.get("kind") else {}
     said = {key: value for key, value in body.items() if value not in (None, KEPT)}
     known = old.fetch_recordings if old is not None else None
     if "fetch_recordings" in said:
@@ -171,9 +226,10 @@ def _read(deps: HttpDeps, name: str, body: dict[str, JsonValue], old: Pbx | None
     except ValidationError as error:
         raise ContractError(faults_in(error)) from None
     moved = [field for field in _LEADS_TO if getattr(new, field, None) != getattr(old, field, None)]
-    if moved and (kept := stored.keys() - said.keys()):
+    if moved and (staying := stored.keys() - said.keys()):
         raise ContractError(
-            f"{moved[0]}: is another; say {' and '.join(sorted(kept))} again, as it will go there"
+            f"{moved[0]}: is another; say {' and '.join(sorted(staying))} again, as it will go "
+            "there"
         )
     if isinstance(new.fetch_recordings, FilesOfPbx) and new.fetch_recordings != known:
         raise ContractError(
@@ -184,19 +240,29 @@ def _read(deps: HttpDeps, name: str, body: dict[str, JsonValue], old: Pbx | None
 
 
 def _shown(pbx: Pbx, links: tuple[LinkRecord, ...]) -> PbxConnection:
-    settings = pbx.model_dump(mode="json", exclude={"name"}, exclude_none=True)
-    settings = masked(settings)
     return PbxConnection(
         name=pbx.name,
         kind=pbx.kind,
-        settings=settings,
+        settings=_settings(pbx),
         links=tuple(link for link in links if link.pbx == pbx.name),
+        tag=_tag(pbx),
     )
 
 
-def _secrets(pbx: Pbx) -> dict[str, str]:
+def _settings(pbx: Pbx) -> dict[str, JsonValue]:
+    shown: dict[str, JsonValue] = masked(
+        pbx.model_dump(mode="json", exclude={"name"}, exclude_none=True)
+    )
+    return shown
+
+
+def _tag(pbx: Pbx) -> str:
+    return tag_of(pbx.model_dump(mode="json"))
+
+
+def _secrets(pbx: Pbx | None) -> dict[str, str]:
     """Fields that hold sealed text."""
-    return {k: v for k, v in pbx.model_dump().items() if is_sealed(v)}
+    return {k: v for k, v in pbx.model_dump().items() if is_sealed(v)} if pbx else {}
 
 
 async def _links(deps: HttpDeps, tenant: str, pbx: str | None) -> tuple[LinkRecord, ...]:

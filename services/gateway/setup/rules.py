@@ -6,140 +6,48 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, Field, JsonValue, RootModel, StringConstraints
+from pydantic import JsonValue
 
 from services.gateway.deps import HttpDeps
+from services.gateway.setup.rule_shapes import (
+    DeleteRule,
+    ListRules,
+    OfRule,
+    OfRuleVersion,
+    PatchRule,
+    PutRule,
+    RollBackRule,
+    RuleAtVersion,
+    RuleShown,
+    RuleSummaries,
+    RuleSummary,
+    RuleVersions,
+    RuleVersionShown,
+)
 from shared.errors import BadSetting, Conflict, ContractError, NotFound
-from shared.http.auth import Caller, Scope
-from shared.http.routes import FromBody, FromHeader, FromKey, FromPath, FromQuery, Routes
-from shared.ids import Name
-from shared.moments import Instant
+from shared.http.auth import Scope
+from shared.http.patching import merged
+from shared.http.routes import Routes
 from shared.site.documents import RuleDocument, RuleVersion
 from shared.site.drafts import read_draft
 from shared.site.masked import masked_rule
 from shared.site.rules.rule import RoutingRule
 
-Number = Annotated[int, Field(ge=1, le=10**9)]
-
 routes: Routes[HttpDeps] = Routes(tag="mesh")
 
 
-class RuleSummary(BaseModel):
-    """A rule as a list shows it."""
-
-    name: Name
-    field: str | None = Field(default=None, description="API name of the CRM field.")
-    location: Literal["DID", "IVR", "rule"] = Field(
-        description="What leads to it: numbers, menus, or other rules alone."
-    )
-    dids: tuple[str, ...]
-    ivrs: tuple[str, ...]
-    crm: str | None = Field(default=None, description="The connection, or `custom`.")
-    rows: int = Field(description="How many.")
-    version: int
-    changed_at: Instant
-    changed_by: str
-
-
-class RuleSummaries(BaseModel):
-    rules: tuple[RuleSummary, ...]
-
-
-class RuleShown(RuleSummary):
-    """A whole rule. Secrets are shown as asterisks."""
-
-    settings: dict[str, JsonValue] = Field(
-        description="As in a site file: docs/reference/site.schema.json, `rules`."
-    )
-
-
-class RuleVersionShown(BaseModel):
-    version: int
-    what: str = Field(description='"created", "changed", "deleted", "rolled back to 3".')
-    rows: int
-    changed_at: Instant
-    changed_by: str
-
-
-class RuleVersions(BaseModel):
-    """The newest first."""
-
-    versions: tuple[RuleVersionShown, ...]
-
-
-class RuleAtVersion(RuleVersionShown):
-    settings: dict[str, JsonValue] | None = Field(
-        default=None, description="As in a site file; nothing for a deletion."
-    )
-
-
-class PutRuleBody(RootModel[dict[str, JsonValue]]):
-    """
-    As in a site file (docs/reference/site.schema.json, `rules`), without `name`. A secret is its
-    text; sent back as asterisks, the stored one stays. With another address or connection it has
-    to be said again. What is larger than half a megabyte is for `callmesh rule put`.
-    """
-
-
-class RollBack(BaseModel):
-    number: Number
-
-
-class ListRules(BaseModel):
-    caller: FromKey[Caller]
-    search: FromQuery[Annotated[str, StringConstraints(max_length=100)]] = Field(
-        default="", description="Part of a name, field, DID, menu or CRM; case does not matter."
-    )
-
-
-class OfRule(BaseModel):
-    caller: FromKey[Caller]
-    name: FromPath[Name]
-
-
-class OfRuleVersion(OfRule):
-    number: FromPath[Number]
-
-
-class PutRule(OfRule):
-    version: FromQuery[Annotated[int, Field(ge=0, le=10**9)] | None] = Field(
-        default=None,
-        description="The version that it has to be at, else nothing is changed; 0: it has to be new.",
-    )
-    if_match: FromHeader[
-        Annotated[str, StringConstraints(pattern=r'^(W/)?"?[0-9]{1,9}"?$')] | None
-    ] = Field(default=None, description="The same as `version`, as a header.")
-    body: FromBody[PutRuleBody]
-
-    @property
-    def expected(self) -> int | None:
-        if self.version is not None or self.if_match is None:
-            return self.version
-        return int(self.if_match.removeprefix("W/").strip('"'))
-
-
-class DeleteRule(OfRule):
-    confirm: FromQuery[Annotated[str, StringConstraints(max_length=100)]] = Field(
-        default="", description="The name of the rule again, as it cannot be taken for another."
-    )
-
-
-class RollBackRule(OfRule):
-    body: FromBody[RollBack]
-
-
-@routes("GET", "/v1/rules", scope=Scope.SITE_READ)
+@routes("GET", "/v1/rules", scope=Scope.SITE_READ, fields=("rules",))
 async def list_rules(deps: HttpDeps, asked: ListRules) -> RuleSummaries:
     """List the routing rules, or search among them."""
     documents = deps.rules.book.of(asked.caller.tenant).values()
-    return RuleSummaries(
-        rules=tuple(_summary(document) for document in documents if document.has(asked.search))
-    )
+    wanted = (document for document in documents if document.has(asked.search))
+    found, more = asked.page(wanted, lambda document: document.name)
+    return RuleSummaries(rules=tuple(map(_summary, found)), next_cursor=more)
 
 
-@routes("GET", "/v1/rules/{name}", scope=Scope.SITE_READ, errors=(NotFound,))
+@routes("GET", "/v1/rules/{name}", scope=Scope.SITE_READ, errors=(NotFound,), fields=("",))
 async def read_rule(deps: HttpDeps, asked: OfRule) -> RuleShown:
     """Read one routing rule."""
     document = deps.rules.book.of(asked.caller.tenant).get(asked.name)
@@ -169,6 +77,25 @@ async def put_rule(deps: HttpDeps, asked: PutRule) -> RuleShown:
     return await _shown(new)
 
 
+@routes(
+    "PATCH", "/v1/rules/{name}", scope=Scope.SITE_WRITE, errors=(NotFound, Conflict, ContractError)
+)
+async def patch_rule(deps: HttpDeps, asked: PatchRule) -> RuleShown:
+    """Change some settings of a routing rule; its rows are one list, replaced as a whole."""
+    tenant = asked.caller.tenant
+    await deps.rules.book.refresh()
+    old = deps.rules.book.of(tenant).get(asked.name)
+    if old is None:
+        raise NotFound(f"There is no rule {asked.name}.")
+    rule = await asyncio.to_thread(_patched, deps, asked.name, asked.body.root, old)
+    await _note(deps, asked, "patch_rule")
+    # What is not said is as it was read.
+    expected = old.number if asked.expected is None else asked.expected
+    with _sealed_by_a_lost_key(asked):
+        new = await deps.rules.put_rule(tenant, rule, by=_by(asked), expected=expected)
+    return await _shown(new)
+
+
 @routes("DELETE", "/v1/rules/{name}", scope=Scope.SITE_WRITE, errors=(NotFound, Conflict))
 async def delete_rule(deps: HttpDeps, asked: DeleteRule) -> RuleSummary:
     """Remove a routing rule; its versions stay. Refused while other rules lead to it."""
@@ -180,7 +107,9 @@ async def delete_rule(deps: HttpDeps, asked: DeleteRule) -> RuleSummary:
             f"Are you sure you want to remove '{asked.name}'? Then ask with confirm={asked.name}."
         )
     await _note(deps, asked, "delete_rule")
-    gone = await deps.rules.delete_rule(asked.caller.tenant, asked.name, by=_by(asked))
+    gone = await deps.rules.delete_rule(
+        asked.caller.tenant, asked.name, by=_by(asked), expected=asked.expected
+    )
     return _summary(gone)
 
 
@@ -210,7 +139,11 @@ async def roll_back_rule(deps: HttpDeps, asked: RollBackRule) -> RuleShown:
     await _note(deps, asked, "roll_back_rule")
     with _sealed_by_a_lost_key(asked):
         new = await deps.rules.roll_back(
-            asked.caller.tenant, asked.name, asked.body.number, by=_by(asked)
+            asked.caller.tenant,
+            asked.name,
+            asked.body.number,
+            by=_by(asked),
+            expected=asked.expected,
         )
     return await _shown(new)
 
@@ -222,6 +155,13 @@ def _read(
     if body.get("name", name) != name:
         raise ContractError(f"name: this is rule {name}; a rule is not renamed, make another")
     return read_draft({**body, "name": name}, old, secrets=deps.secrets)
+
+
+def _patched(
+    deps: HttpDeps, name: str, patch: dict[str, JsonValue], old: RuleDocument
+) -> RoutingRule:
+    """Raises: ContractError."""
+    return _read(deps, name, merged(_settings(old.source), patch), old)
 
 
 @contextmanager
@@ -270,7 +210,7 @@ def _row(document: RuleDocument) -> dict[str, Any]:
 async def _shown(document: RuleDocument) -> RuleShown:
     settings = await asyncio.to_thread(_settings, document.source)
     # Not validated again: it may be megabytes.
-    return RuleShown.model_construct(**_row(document), settings=settings)
+    return RuleShown.model_construct(**_row(document), settings=settings, tag=str(document.number))
 
 
 def _settings(source: str) -> dict[str, JsonValue]:

@@ -29,7 +29,7 @@ def test_a_crms_hook_takes_any_body_and_says_that_it_may_be_unreadable() -> None
     assert "requestBody" not in get
     assert [parameter["name"] for parameter in post["parameters"]] == ["connection"]
     assert {"query": []} in post["security"]
-    assert post["responses"]["400"]["description"] == "unreadable_body"
+    assert post["responses"]["400"]["description"] == "unreadable_body, bad_request"
     assert post["responses"]["422"]["description"] == "invalid_request"
     assert {"401", "404", "413"} <= set(post["responses"])
     assert "413" not in get["responses"]
