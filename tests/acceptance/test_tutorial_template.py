@@ -41,9 +41,9 @@ def shop(tmp_path: Path) -> Iterator[Path]:
 
 def template() -> str:
     """The file as it is at the end of the tutorial."""
-    begin, users, journal, link = map(str, YAML)
-    begin = begin.replace("    page_url:", f"{link.rstrip()}\n    page_url:")
-    return begin + users + journal
+    begin, users, journal, link, new_page, telephony = map(str, YAML)
+    begin = begin.replace("    page_url:", f"{link}{new_page.rstrip()}\n    page_url:")
+    return begin + users + journal + telephony
 
 
 def callmesh(folder: Path, *arguments: str) -> str:

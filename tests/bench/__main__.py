@@ -5,6 +5,7 @@ Rates on a shared machine swing; the ratios within a run are what to compare. Ea
 median of several rounds taken in turn.
 
     python -m tests.bench [bus] [lookup] [decision] [journal] [entries] [pbx] [history]
+        [hooks] [webhooks] [pops]
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import uvloop
 
 from shared.observe.logging import LogFormat, configure
 from shared.testing.backends import Backends
-from tests.bench import bus, decision, entries, history, journal, lookup, pbx
+from tests.bench import bus, decision, entries, history, hooks, journal, lookup, pbx, pops, webhooks
 
 PARTS: dict[str, Callable[[Backends, Path], Coroutine[Any, Any, list[str]]]] = {
     "bus": bus.measure,
@@ -32,6 +33,9 @@ PARTS: dict[str, Callable[[Backends, Path], Coroutine[Any, Any, list[str]]]] = {
     "entries": entries.measure,
     "pbx": pbx.measure,
     "history": history.measure,
+    "pops": pops.measure,
+    "hooks": hooks.measure,
+    "webhooks": webhooks.measure,
 }
 
 

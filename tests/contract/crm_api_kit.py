@@ -15,11 +15,18 @@ from pydantic import SecretStr
 from yarl import URL
 
 from services.gateway import handlers as gateway
+from services.gateway.access.desk import AccessDesk
+from services.gateway.hooks.marks import CLICKS, MARKS, ClickBook, HookMarks
 from services.gateway.http import HttpDeps, routes
 from services.gateway.recordings.accesses import ACCESSES, AccessLog
 from services.gateway.recordings.playing import Player
-from services.gateway.screens.streams import Screens
-from services.gateway.store import AUDIT, AuditLog
+from services.gateway.screens.desk import ScreenDesk
+from services.gateway.store import AUDIT, AuditEntry, AuditLog, Outcome
+from services.gateway.subscribers.book import SubscriberBook
+from services.gateway.subscribers.delivery import DELIVERIES, DeliveryBook
+from services.gateway.subscribers.noting import Noting
+from services.gateway.subscribers.sending import Sender
+from services.gateway.subscribers.subscriber import SUBSCRIBERS
 from services.journal import handlers as journal
 from services.journal.store import CALLS, CallLog
 from services.lookup import handlers as lookup
@@ -35,23 +42,30 @@ from shared.crm.finder import Finder
 from shared.crm.registry import Templates
 from shared.crm.users import USERS, UserBook
 from shared.errors import Unavailable
-from shared.http.auth import API_KEYS, KeyBook, Scope
+from shared.http.auth import API_KEYS, API_USERS, KEY_USES, KeyBook, KeyUses, Scope
+from shared.http.origins import Origins
 from shared.http.server import HttpServer, Mounted
+from shared.http.tickets import PURPOSE as TICKETS
+from shared.http.tickets import Tickets
 from shared.net.client import HttpClient
 from shared.net.guard import AddressGuard, networks
 from shared.observe.metrics import Metrics
 from shared.recordings.links import PURPOSE, RecordingLinks
 from shared.recordings.shelf import Bounds, Shelf
 from shared.runtime.outbox import SpoolingPublisher
+from shared.runtime.requests import RequestLog
 from shared.secrets import SecretBox, new_key
 from shared.site.adapters import Adapters
 from shared.site.book import SiteBook
+from shared.site.clicklinks import ClickLinks
 from shared.site.documents import SITES, SiteDocument
 from shared.site.models import Site
 from shared.site.ruleedit import RuleDesk
 from shared.sqlite import SqliteFile
-from shared.storage.port import Find
+from shared.storage.port import Find, every
 from shared.storage.sqlite import SqliteStore
+from shared.testing.patience import Patient
+from tests.contract.cards_kit import card_teller, module_keeper
 
 SECOND = timedelta(seconds=1)
 SECRET = "a secret of both sides"
@@ -105,11 +119,41 @@ class CrmApi:
         self.rules = RuleDesk.at(self.store, secrets=self.box, clock=self.clock)
         self.bus = Broker(db, clock=SystemClock(), metrics=Metrics())
         self.http = HttpClient(AddressGuard(networks("127.0.0.0/8", setting="X")))
-        self.keys = KeyBook(self.store.collection(API_KEYS), self.clock)
+        users = self.store.collection(API_USERS)
+        self.keys = KeyBook(self.store.collection(API_KEYS), self.clock, users=users)
+        self.uses = KeyUses(self.store.collection(KEY_USES), self.clock)
+        self.access = AccessDesk(users, self.keys, self.uses, self.clock)
         self.audit = self.store.collection(AUDIT)
+        self.requests = RequestLog.in_store(self.store, clock=self.clock, metrics=Metrics())
+        self.audit_log = AuditLog(self.audit, self.clock, keep=timedelta(days=1))
         self.metrics = Metrics()
-        self.screens = Screens(Metrics())
+        self.tickets = Tickets(self.box.signing_keys(TICKETS), self.keys, self.clock)
+        self.screens = ScreenDesk.over(
+            self.store,
+            site=self.site,
+            connections=self.connections(),
+            publisher=self.publisher("gateway"),
+            tickets=self.tickets,
+            clock=self.clock,
+            metrics=self.metrics,
+            bus_ready=self.bus.ready,
+            ask_within=5 * SECOND,
+        )
+        self.subscribers = SubscriberBook(self.store.collection(SUBSCRIBERS), self.clock)
+        self.deliveries = DeliveryBook(
+            self.store.collection(DELIVERIES), self.clock, keep=timedelta(days=30)
+        )
+        self.sender = Sender(
+            self.subscribers,
+            self.deliveries,
+            http=self.http,
+            secrets=self.box,
+            clock=self.clock,
+            metrics=self.metrics,
+        )
         self.session: aiohttp.ClientSession
+        self.server: HttpServer
+        self.deps: HttpDeps
         self.access_log: AccessLog
         self.key = ""
         self.origin = ""
@@ -176,8 +220,16 @@ class CrmApi:
         return token.get_secret_value()
 
     async def audited(self) -> list[tuple[str, str, str]]:
-        page = await self.audit.page(Find(order_by="at"))
-        return [(entry.key_name, entry.action, entry.subject) for entry in page.documents]
+        """What was done; what was refused is in the log too, and not here."""
+        return [
+            (entry.key_name, entry.action, entry.subject)
+            for entry in await self.audit_entries()
+            if entry.outcome is Outcome.DONE
+        ]
+
+    async def audit_entries(self) -> list[AuditEntry]:
+        await self.audit_log.settle()
+        return [entry async for entry in every(self.audit, Find(order_by="at", limit=500))]
 
     def shelf(self) -> Shelf:
         bounds = Bounds(most_bytes=4_000_000, largest=2_000_000, keep=timedelta(days=7))
@@ -186,12 +238,16 @@ class CrmApi:
     def links(self) -> RecordingLinks:
         return RecordingLinks(self.box.signing_keys(PURPOSE), public_url=self.public_url)
 
+    def click_links(self) -> ClickLinks:
+        return ClickLinks(self.box, public_url=self.public_url)
+
     def gateway_deps(self) -> HttpDeps:
         publisher = self.publisher("gateway")
         adapters = self.adapters()
         self.access_log = AccessLog(
             self.store.collection(ACCESSES), self.clock, keep=timedelta(days=1)
         )
+        connections = self.connections()
         return HttpDeps(
             spool=SpoolingPublisher(
                 publisher,
@@ -203,14 +259,20 @@ class CrmApi:
             ),
             publisher=publisher,
             requester=publisher,
+            letters=self.bus.dead_letters,
             screens=self.screens,
-            audit=AuditLog(self.audit, self.clock, keep=timedelta(days=1)),
+            audit=self.audit_log,
+            access=self.access,
+            requests=self.requests,
             site=self.site,
             rules=self.rules,
             secrets=self.box,
-            connections=self.connections(),
+            connections=connections,
             adapters=adapters,
             links=self.links(),
+            click_links=self.click_links(),
+            click_book=ClickBook(self.store.collection(CLICKS), self.clock),
+            marks=HookMarks(self.store.collection(MARKS), self.clock, Patient(self.clock)),
             player=Player(
                 adapters=adapters,
                 shelf=self.shelf(),
@@ -220,6 +282,10 @@ class CrmApi:
                 within=5 * SECOND,
             ),
             accesses=self.access_log,
+            subscribers=self.subscribers,
+            deliveries=self.deliveries,
+            sender=self.sender,
+            http=self.http,
             clock=self.clock,
             metrics=self.metrics,
             ask_within=5 * SECOND,
@@ -241,6 +307,21 @@ class CrmApi:
                 makings=MakingBook(self.store.collection(MAKINGS), self.clock),
                 clock=self.clock,
             ),
+            cards=card_teller(
+                self.store,
+                connections=connections,
+                finder=finder,
+                publisher=self.publisher("lookup"),
+                clock=self.clock,
+                metrics=self.metrics,
+            ),
+            modules=module_keeper(
+                self.store,
+                connections=connections,
+                site=self.site,
+                links=self.click_links(),
+                clock=self.clock,
+            ),
             site=self.site,
             rules=self.rules.book,
             publisher=self.publisher("lookup"),
@@ -256,6 +337,7 @@ async def opened(
     public_url: str | None = None,
     also: Sequence[Subscription] = (),
     clock: Clock | None = None,
+    origins: Origins = Origins(),  # noqa: B008  never changed
 ) -> AsyncIterator[CrmApi]:
     """*also* hear what goes over the bus, which has the system's clock always."""
     async with AsyncExitStack() as stack:
@@ -283,23 +365,39 @@ async def opened(
                     clock=api.clock,
                 )
             ),
-            *gateway.router.bind(gateway.Deps(api.screens, api.site, api.clock)),
+            *gateway.router.bind(
+                gateway.Deps(
+                    api.screens,
+                    api.site,
+                    api.clock,
+                    Noting(api.subscribers, api.deliveries, api.sender),
+                )
+            ),
             *also,
         ):
             api.bus.subscribe(subscription)
         await api.bus.start()
         stack.push_async_callback(api.bus.stop, drain=SECOND)
-        deps = api.gateway_deps()
+        stack.push_async_callback(api.screens.close)
+        deps = api.deps = api.gateway_deps()
         stack.push_async_callback(deps.connections.close)
-        relaying = asyncio.create_task(deps.spool.relay())
-        stack.callback(relaying.cancel)
+        for work in (deps.spool.relay, api.subscribers.follow, api.sender.run):
+            stack.callback(asyncio.create_task(work()).cancel)
         server = HttpServer(
             [Mounted(routes.operations, deps)],
             keys=api.keys,
             clock=api.clock,
             metrics=Metrics(),
             drain=SECOND,
+            uses=api.uses,
+            deeds=api.audit_log,
+            is_tenant=lambda tenant: api.site.site(tenant) is not None,
+            tickets=api.tickets,
+            origins=origins,
         )
+        stack.push_async_callback(api.audit_log.close)
+        stack.push_async_callback(api.uses.settle)
+        api.server = server
         api.origin = f"http://127.0.0.1:{await server.start('127.0.0.1', 0)}"
         stack.push_async_callback(server.stop)
         api.session = await stack.enter_async_context(aiohttp.ClientSession(api.origin))

@@ -19,11 +19,12 @@ from services.routing.store import DECISIONS, DecisionLog
 from shared.bus.embedded import EmbeddedBus
 from shared.clock import SystemClock
 from shared.crm.registry import Templates
-from shared.http.auth import API_KEYS, KeyBook, Scope
+from shared.http.auth import API_KEYS, KEY_USES, KeyBook, KeyUses, Scope
 from shared.http.server import HttpServer, Mounted
 from shared.net.client import HttpClient
 from shared.net.guard import AddressGuard, networks
 from shared.observe.metrics import Metrics
+from shared.runtime.requests import RequestLog
 from shared.runtime.service import Platform
 from shared.sandbox.crm import SandboxCrm
 from shared.sandbox.site import TENANT, site_file
@@ -63,7 +64,9 @@ class ExplainDesk:
             site=SiteBook(store.collection(SITES), self.clock, poll=SECOND),
             rules=RuleBook(Stored.in_store(store).rules, self.clock, poll=SECOND),
             keys=KeyBook(store.collection(API_KEYS), self.clock),
+            key_uses=KeyUses(store.collection(KEY_USES), self.clock),
             templates=Templates(),
+            requests=RequestLog.in_store(store, clock=self.clock, metrics=Metrics()),
         )
         self.desk = self.platform.rule_desk()
         self.connections = self.platform.crm_connections()

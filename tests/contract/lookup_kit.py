@@ -29,6 +29,7 @@ from shared.observe.metrics import Metrics
 from shared.phone import PhoneNumber, parse, same_number
 from shared.secrets import SecretBox, new_key
 from shared.site.book import SiteBook
+from shared.site.clicklinks import ClickLinks
 from shared.site.documents import RULES, SITES, SiteDocument
 from shared.site.models import Site
 from shared.site.rulebook import RuleBook
@@ -37,6 +38,7 @@ from shared.storage.mongo import MongoStore
 from shared.storage.port import DocumentStore
 from shared.storage.sqlite import SqliteStore
 from shared.testing.patience import Patient
+from tests.contract.cards_kit import card_teller, module_keeper
 
 SOON = timedelta(seconds=5)
 FRESH, STALE, UNKNOWN = timedelta(minutes=10), timedelta(hours=24), timedelta(minutes=1)
@@ -191,6 +193,20 @@ class Desk:
                 connections=connections,
                 users=users,
                 makings=MakingBook(self.store.collection(MAKINGS), self.clock),
+                clock=self.clock,
+            ),
+            cards=card_teller(
+                self.store,
+                connections=connections,
+                finder=finder,
+                publisher=publisher,
+                clock=self.clock,
+            ),
+            modules=module_keeper(
+                self.store,
+                connections=connections,
+                site=site,
+                links=ClickLinks(SecretBox([new_key()]), public_url=None),
                 clock=self.clock,
             ),
             site=site,

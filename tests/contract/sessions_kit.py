@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -65,6 +65,10 @@ class Sessions(Collection[SessionDocument]):
     async def add(self, document: SessionDocument) -> None:
         self._check(document)
         await self._real.add(document)
+
+    async def add_all(self, documents: Sequence[SessionDocument]) -> None:
+        self._check()
+        await self._real.add_all(documents)
 
     async def put(self, document: SessionDocument) -> None:
         self._check(document)

@@ -22,6 +22,7 @@ from shared.bus.embedded import EmbeddedBus
 from shared.bus.port import Consumer, Subscription
 from shared.bus.publisher import ServicePublisher
 from shared.clock import ManualClock, SystemClock
+from shared.contracts.agents import AgentStatus, AgentStatusChanged
 from shared.contracts.calls import (
     CallAnswered,
     CallEnded,
@@ -510,3 +511,19 @@ async def test_a_pbx_s_clock_is_not_judged_by_what_is_told_afterwards(
     warned = "pbx_clock_off" in [line["event"] for line in logs]
     assert warned is (told is not None)
     assert (link.clock_ahead_seconds is None) is (told is None)
+
+
+@pytest.mark.parametrize(
+    "ahead", [-timedelta(hours=1), timedelta(hours=1)], ids=["behind", "ahead"]
+)
+async def test_what_an_agent_does_is_told_by_our_clock(
+    exchange: Exchange, ahead: timedelta
+) -> None:
+    """It is weighed against what others say: an hour of every change would be lost, or won."""
+    now = exchange.clock.now()
+    body = AgentStatusChanged(extension="101", status=AgentStatus.BREAK)
+    seen = [Sighting(body, now + ahead, "door/agent/101/break")]
+    async with reading(exchange, with_a_source_of_its_own(exchange, lambda: Scripted(seen))):
+        await exchange.hears(AgentStatusChanged)
+    (told,) = [m for m in exchange.messages if isinstance(m.body, AgentStatusChanged)]
+    assert now - 5 * SECOND <= told.occurred_at <= exchange.clock.now()

@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
 from shared.clock import ManualClock
-from shared.contracts.agents import AgentStatus, AgentStatusChanged
+from shared.contracts.agents import AgentStatus, AgentStatusChanged, Side
 from shared.contracts.calls import CallEnded, CallStarted, EndKnown, PbxResynced
 from shared.contracts.dialing import DialReason
 from shared.errors import Rejected, Unavailable
@@ -31,6 +31,7 @@ from shared.pbx.port import (
     AgentAt,
     DialRequest,
     EventSource,
+    HangUp,
     PbxAdapter,
     Phones,
     Sighting,
@@ -80,7 +81,13 @@ class Exchange:
 
     time: datetime
     answers: dict[str, Answer] = field(default_factory=dict)
-    permitted: Sequence[str] = ("Originate", "CoreShowChannels", "QueuePause", "Ping")
+    permitted: Sequence[str] = (
+        "Originate",
+        "Hangup",
+        "CoreShowChannels",
+        "QueuePause",
+        "Ping",
+    )
     hears: bool = True
     stamps: bool = True
     received: list[AmiMessage] = field(default_factory=list)
@@ -351,6 +358,117 @@ async def test_an_order_rings_the_agent_first_under_its_reference(clock: ManualC
     assert (receipt.pbx_call_id, refused) == (None, [])
 
 
+async def test_the_number_that_the_customer_shall_see_is_told_the_dialplan(
+    clock: ManualClock,
+) -> None:
+    """The agent's phone shows whom it is for, as ever."""
+    exchange = Exchange(clock.now(), hears=False)
+    async with serving(exchange) as port, ordering(an_adapter(port, clock)) as (board, _):
+        await board.dial(an_order(caller_id="+442079460123"), within=WITHIN)
+
+    (order,) = exchange.did("Originate")
+    assert order.all("Variable") == (
+        "__CRM_CLICK_ID=click-1",
+        "__CRM_CALLER_ID=+442079460123",
+    )
+    assert order.get("CallerID") == '"Call +447700900777" <+447700900777>'
+
+
+# -- cancelling -----------------------------------------------------------------------------
+
+
+def a_channel(name: str, uniqueid: str, linkedid: str, *more: str) -> str:
+    lines = [f"Channel: {name}", f"Uniqueid: {uniqueid}", f"Linkedid: {linkedid}", *more]
+    return "\r\n".join(lines)
+
+
+CLICK = HangUp(reference="click-1", extension="101")
+CLICKED = (
+    a_channel("PJSIP/trunk-02", "7.2", "click-1"),
+    a_channel("PJSIP/103-09", "7.9", "7.9"),
+    a_channel("PJSIP/102-04", "8.1", "8.0", "ChanVariable: CRM_CLICK_ID=click-1"),
+    a_channel("PJSIP/101-01", "click-1", "click-1"),
+)
+
+
+def gone(action: AmiMessage) -> list[str]:
+    return [answered(action, "Message: No such channel", response="Error")]
+
+
+async def test_all_channels_of_a_call_are_hung_up_and_no_other(clock: ManualClock) -> None:
+    """Also the one that was joined to another call; the agent's first."""
+    exchange = Exchange(clock.now(), {"CoreShowChannels": channels(*CLICKED)})
+    async with serving(exchange) as port, ordering(an_adapter(port, clock)) as (board, _):
+        await board.hang_up(CLICK, within=WITHIN)
+
+    hung_up = [(action.get("Channel"), action.get("Cause")) for action in exchange.did("Hangup")]
+    assert hung_up == [("PJSIP/101-01", "16"), ("PJSIP/trunk-02", "16"), ("PJSIP/102-04", "16")]
+
+
+async def test_a_channel_that_went_with_the_one_before_it_is_no_fault(clock: ManualClock) -> None:
+    exchange = Exchange(clock.now(), {"CoreShowChannels": channels(*CLICKED), "Hangup": gone})
+    async with serving(exchange) as port, ordering(an_adapter(port, clock)) as (board, _):
+        await board.hang_up(CLICK, within=WITHIN)
+
+    assert len(exchange.did("Hangup")) == 3
+
+
+async def test_an_order_whose_channel_is_not_there_yet_is_looked_for_once_more(
+    clock: ManualClock,
+) -> None:
+    looked: list[str] = []
+
+    def later(action: AmiMessage) -> list[str]:
+        looked.append(action.action_id)
+        return channels(*(CLICKED[3:] if len(looked) > 1 else ()))(action)
+
+    exchange = Exchange(clock.now(), {"CoreShowChannels": later})
+    async with serving(exchange) as port, ordering(an_adapter(port, clock)) as (board, _):
+        cancelling = asyncio.create_task(board.hang_up(CLICK, within=WITHIN))
+        await eventually(lambda: len(looked) == 1 and clock.sleepers == 2)  # and the ping
+        await clock.advance(timedelta(seconds=1))
+        await cancelling
+
+    assert [action.get("Channel") for action in exchange.did("Hangup")] == ["PJSIP/101-01"]
+
+
+async def test_a_call_that_is_over_is_no_fault(clock: ManualClock) -> None:
+    exchange = Exchange(clock.now())
+    async with serving(exchange) as port, ordering(an_adapter(port, clock)) as (board, _):
+        cancelling = asyncio.create_task(board.hang_up(CLICK, within=WITHIN))
+        await eventually(lambda: clock.sleepers == 2)
+        await clock.advance(timedelta(seconds=1))
+        await cancelling
+
+    assert exchange.did("Hangup") == []
+
+
+async def test_who_may_list_nothing_ends_the_agent_s_channel(clock: ManualClock) -> None:
+    def refuse(action: AmiMessage) -> list[str]:
+        return [answered(action, "Message: Permission denied", response="Error")]
+
+    exchange = Exchange(clock.now(), {"CoreShowChannels": refuse})
+    async with serving(exchange) as port, ordering(an_adapter(port, clock)) as (board, _):
+        await board.hang_up(CLICK, within=WITHIN)
+        exchange.answers["Hangup"] = refuse
+        with pytest.raises(Rejected, match=r"Permission denied; .* the user needs call in write"):
+            await board.hang_up(CLICK, within=WITHIN)
+
+    assert exchange.did("Hangup")[0].get("Channel") == "click-1"
+
+
+async def test_a_reference_that_says_more_than_it_should_hangs_nothing_up(
+    clock: ManualClock,
+) -> None:
+    exchange = Exchange(clock.now())
+    async with serving(exchange) as port, ordering(an_adapter(port, clock)) as (board, _):
+        for reference in ("/.*/", "", "a\r\nAction: Logoff"):
+            with pytest.raises(Rejected):
+                await board.hang_up(HangUp(reference=reference, extension="101"), within=WITHIN)
+
+    assert exchange.did("Hangup") == exchange.did("CoreShowChannels") == []
+
+
 @pytest.mark.parametrize(
     ("reason", "meaning"),
     [("3", DialReason.AGENT_NO_ANSWER), ("0", DialReason.AGENT_UNREACHABLE)],
@@ -383,6 +501,10 @@ async def test_an_order_that_came_to_nothing_is_told_by_its_reference(
         {"number": "555,1,System(x)"},
         {"reference": "a\r\nAction: Logoff"},
         {"reference": "a,CRM_DEST=x"},
+        {"caller_id": "442079460000,CRM_DEST=x"},
+        {"caller_id": "442079460000\r\nAction: Logoff"},
+        {"caller_id": "*31#"},
+        {"caller_id": ""},
     ],
 )
 async def test_an_order_that_says_more_than_it_should_is_not_sent(
@@ -458,6 +580,72 @@ async def test_the_status_of_who_is_in_no_queue_cannot_be_set(clock: ManualClock
     assert exchange.did("QueuePause") == []
 
 
+@pytest.mark.parametrize("own", [None, "smoke", "Coffee", "dinner", "free"])
+@pytest.mark.parametrize("status", AgentStatus)
+async def test_what_is_set_is_heard_as_it_was_said_it_would_be(
+    clock: ManualClock, status: AgentStatus, own: str | None
+) -> None:
+    exchange = Exchange(clock.now(), {"QueueStatus": members(IN_TWO_QUEUES[1])})
+    async with serving(exchange) as port:
+        adapter = an_adapter(
+            port, clock, statuses={AgentStatus.BREAK: "coffee", AgentStatus.OFFLINE: "home"}
+        )
+        async with ordering(adapter) as (board, _):
+            await board.set_status(AgentAt("101"), status, own=own, within=WITHIN)
+            expected = board.heard_as(status, own)
+    (order,) = exchange.did("QueuePause")
+    assert adapter.reader is not None
+    reader = adapter.reader()
+    reader.know(PHONES)
+    away = order.get("Paused") == "true"
+    said = [
+        "Event: QueueMemberPause",
+        "Queue: a",
+        f"Interface: {order.get('Interface')}",
+        "StateInterface: hint:101@ext-local",
+        f"Paused: {int(away)}",
+        f"PausedReason: {order.get('Reason')}",
+    ]
+
+    (heard,) = reader.read("\r\n".join(said).encode(), now=clock.now())
+
+    assert isinstance(heard.body, AgentStatusChanged)
+    assert heard.body.status is expected
+    assert heard.body.own == (order.get("Reason") if away else None)
+    assert (heard.body.source, heard.body.source_name) == (Side.PBX, "main")
+
+
+@pytest.mark.parametrize(
+    ("status", "own", "reason"),
+    [
+        (AgentStatus.BREAK, None, "coffee"),
+        (AgentStatus.BREAK, "smoke", "smoke"),
+        (AgentStatus.DINNER, None, "dinner"),
+    ],
+)
+async def test_the_reason_is_a_person_s_word_or_the_site_s_or_ours(
+    clock: ManualClock, status: AgentStatus, own: str | None, reason: str
+) -> None:
+    exchange = Exchange(clock.now(), {"QueueStatus": members(IN_TWO_QUEUES[1])})
+    async with serving(exchange) as port:
+        adapter = an_adapter(port, clock, statuses={AgentStatus.BREAK: "coffee"})
+        async with ordering(adapter) as (board, _):
+            await board.set_status(AgentAt("101"), status, own=own, within=WITHIN)
+
+    assert [action.get("Reason") for action in exchange.did("QueuePause")] == [reason]
+
+
+async def test_a_word_that_would_be_a_second_line_is_not_sent(clock: ManualClock) -> None:
+    exchange = Exchange(clock.now(), {"QueueStatus": members(IN_TWO_QUEUES[1])})
+    async with serving(exchange) as port, ordering(an_adapter(port, clock)) as (board, _):
+        with pytest.raises(Rejected):
+            await board.set_status(
+                AgentAt("101"), AgentStatus.BREAK, own="x\r\nAction: Logoff", within=WITHIN
+            )
+
+    assert exchange.did("QueuePause") == exchange.did("Logoff") == []
+
+
 # -- check ----------------------------------------------------------------------------------
 
 
@@ -506,7 +694,12 @@ async def test_a_login_that_is_refused_is_said(clock: ManualClock) -> None:
 
 @pytest.mark.parametrize(
     ("lacks", "right"),
-    [("Originate", "originate"), ("CoreShowChannels", "reporting"), ("QueuePause", "agent")],
+    [
+        ("Originate", "originate"),
+        ("Hangup", "call"),
+        ("CoreShowChannels", "reporting"),
+        ("QueuePause", "agent"),
+    ],
 )
 async def test_a_right_that_is_missing_is_named(clock: ManualClock, lacks: str, right: str) -> None:
     exchange = Exchange(clock.now())

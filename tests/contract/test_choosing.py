@@ -15,6 +15,7 @@ from shared.testing.builders import a_call
 from shared.testing.waiting import eventually
 from tests.contract.crm_api_kit import CrmApi, opened
 from tests.contract.sessions_kit import Got, scripted
+from tests.contract.streams_kit import listening
 
 JANE = "+447700900123"
 CALL, CHOICE = "/v1/calls/c1", "/v1/calls/c1/contact"
@@ -99,17 +100,14 @@ async def test_an_agent_may_think_again(desk: Desk) -> None:
 
 
 async def test_screens_show_all_and_then_the_one(desk: Desk) -> None:
-    async with desk.api.session.get(
-        "/v1/agents/101/events", headers={"X-Api-Key": desk.api.key}
-    ) as stream:
-        shown = (await stream.content.readuntil(b"\n\n")).decode()
-        assert '"ambiguous":true' in shown
-        assert shown.count('"contact_id":"8"') == 1
+    async with listening(desk.api.session, "/v1/agents/101/events", key=desk.api.key) as heard:
+        for event in await heard.until("ringing", "pop"):
+            assert event["ambiguous"] is True
+            assert [card["contact_id"] for card in event["candidates"]] == [FIRST, SECOND]
         await desk.choose(SECOND)
-        shown = (await stream.content.readuntil(b"\n\n")).decode()
-    assert shown.startswith("event: contact")
-    assert '"contact":{"connection":"shop","module":"People","contact_id":"8"' in shown
-    assert "ambiguous" not in shown
+        for event in await heard.until("contact", "pop"):
+            assert event["contact"]["contact_id"] == SECOND
+            assert "ambiguous" not in event
 
 
 async def test_one_who_is_no_candidate_is_not_chosen(desk: Desk) -> None:

@@ -253,6 +253,19 @@ async def test_a_signature_over_address_and_time(tmp_path: Path, public_url: str
         assert (await shop.tell(body, url=query, headers=good))[0] == 200
 
 
+async def test_hooks_that_say_different_things_by_one_signature_are_two(shop: Shop) -> None:
+    """A template's signature may be over the time alone."""
+    await shop.hooked(check=STAMPED | {"form": "hex", "text": "{{.Timestamp}}"})
+    now = str(round(shop.api.clock.now().timestamp() * 1000))
+    sign = {"X-Sig": mac(now.encode()).hex(), "X-Time": now}
+    for contact in ("7", "8", "7"):
+        body = json.dumps({"id": contact}).encode()
+        assert (await shop.tell(body, headers=sign))[0] == 200
+    counted = shop.api.metrics.value
+    assert counted("callmesh_hooks_total", "accepted") == 2
+    assert counted("callmesh_hooks_total", "replayed") == 1
+
+
 async def test_a_token_in_a_header(shop: Shop) -> None:
     await shop.hooked(check={"kind": "token", "secret": "hook_secret", "header": "X-Token"})
     await refused(shop)

@@ -7,7 +7,7 @@ none.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -76,6 +76,9 @@ class Slow(Collection[EntryDocument]):
     async def add(self, document: EntryDocument) -> None:
         await self._wait("add")
         await self._documents.add(document)
+
+    async def add_all(self, documents: Sequence[EntryDocument]) -> None:
+        await self._documents.add_all(documents)
 
     async def put(self, document: EntryDocument) -> None:
         await self._documents.put(document)

@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from shared.clock import ManualClock
-from shared.contracts.agents import AgentStatus
+from shared.contracts.agents import AgentStatus, AgentStatusChanged
 from shared.contracts.calls import (
     CallAnswered,
     CallEnded,
@@ -32,6 +32,7 @@ from shared.pbx.port import (
     DialRequest,
     EventSource,
     Finding,
+    HangUp,
     LoginRefused,
     PbxAdapter,
     Phones,
@@ -645,6 +646,135 @@ async def test_a_status_is_set_and_an_unknown_agent_is_told(
                 await board.set_status(AgentAt("101"), AgentStatus.BUSY, within=A_WHILE)
 
     assert switch.said("api callcenter")[0].endswith("agent set status 101@default 'On Break'")
+
+
+SITE = {AgentStatus.BUSY: "On Break", AgentStatus.FREE: "available (on demand)"}
+
+
+@pytest.mark.parametrize("own", [None, "On Break", "logged out"])
+@pytest.mark.parametrize("site", [{}, SITE])
+@pytest.mark.parametrize("status", AgentStatus)
+async def test_what_is_set_is_heard_as_it_was_said_it_would_be(
+    clock: ManualClock,
+    metrics: Metrics,
+    status: AgentStatus,
+    site: dict[AgentStatus, str],
+    own: str | None,
+) -> None:
+    """What a dinner is heard as: a break."""
+    switch = Switch(api_callcenter=lambda _: [output("+OK\n")])
+    async with serving(switch) as port:
+        adapter = an_adapter(port, clock, metrics, statuses=site)
+        board = switchboard_of(adapter)
+        async with running(board.run(Refusals().take)):
+            await eventually(lambda: board.fault is None)
+            if (status, own, site) == (AgentStatus.BUSY, None, {}):
+                with pytest.raises(Rejected, match="say in `statuses`"):
+                    await board.set_status(AgentAt("101"), status, within=A_WHILE)
+                return
+            await board.set_status(AgentAt("101"), status, own=own, within=A_WHILE)
+    said = switch.said("api callcenter")[0].partition("'")[2].rstrip("'")
+    assert adapter.reader is not None
+    reader = adapter.reader()
+    reader.know(PHONES)
+    event = {
+        "Event-Name": "CUSTOM",
+        "Event-Subclass": "callcenter::info",
+        "CC-Action": "agent-status-change",
+        "CC-Agent": "101@default",
+        "CC-Agent-Status": said,
+    }
+
+    (heard,) = reader.read(orjson.dumps(event), now=clock.now())
+
+    assert said in {"Available", "Available (On Demand)", "On Break", "Logged Out"}
+    assert isinstance(heard.body, AgentStatusChanged)
+    assert heard.body.status is board.heard_as(status, own)
+    assert (heard.body.own, heard.body.source_name) == (said, "main")
+
+
+async def test_a_word_that_mod_callcenter_does_not_have_is_not_sent(
+    clock: ManualClock, metrics: Metrics
+) -> None:
+    switch = Switch(api_callcenter=lambda _: [output("+OK\n")])
+    async with serving(switch) as port:
+        board = switchboard_of(an_adapter(port, clock, metrics))
+        async with running(board.run(Refusals().take)):
+            await eventually(lambda: board.fault is None)
+            for own in ("Coffee", "'; uuid_kill all", "On Break\n\nevent plain ALL"):
+                with pytest.raises(Rejected, match="it has Available"):
+                    await board.set_status(
+                        AgentAt("101"), AgentStatus.BREAK, own=own, within=A_WHILE
+                    )
+
+    assert switch.said("api callcenter") == []
+
+
+# -- cancelling -----------------------------------------------------------------------------
+
+CLICK = HangUp(reference="click-0001", extension="101")
+
+
+def killing(*there: str) -> Answer:
+    """Channels that there are, one after the other."""
+
+    def answer(line: str) -> Sequence[bytes]:
+        known = line.rpartition(" ")[2] in there
+        return [output("+OK\n" if known else "-ERR No such channel!\n")]
+
+    return answer
+
+
+async def test_all_channels_of_a_call_are_killed_and_no_other(
+    clock: ManualClock, metrics: Metrics
+) -> None:
+    """The agent has passed it on: what was made for his channel has its id."""
+    switch = Switch()
+    async with serving(switch) as port:
+        board = switchboard_of(an_adapter(port, clock, metrics))
+        async with running(board.run(Refusals().take)):
+            await eventually(lambda: board.fault is None)
+            own = (await board.dial(ORDER, within=A_WHILE)).pbx_call_id or ""
+            switch.rows = [
+                {"uuid": "customer", "call_uuid": own},
+                {"uuid": "other", "call_uuid": "other"},
+                {"uuid": own, "call_uuid": own},
+            ]
+            switch.answers["api uuid_kill"] = killing("customer")
+            await board.hang_up(CLICK, within=A_WHILE)
+
+    assert switch.said("api uuid_kill") == [f"api uuid_kill {own}", "api uuid_kill customer"]
+
+
+async def test_an_order_whose_channel_is_not_there_yet_is_looked_for_once_more(
+    clock: ManualClock, metrics: Metrics
+) -> None:
+    switch = Switch()
+    switch.answers["api uuid_kill"] = killing()
+    async with serving(switch) as port:
+        board = switchboard_of(an_adapter(port, clock, metrics))
+        async with running(board.run(Refusals().take)):
+            await eventually(lambda: board.fault is None)
+            cancelling = asyncio.create_task(board.hang_up(CLICK, within=A_WHILE))
+            await eventually(lambda: len(switch.said("api uuid_kill")) == 1 and clock.sleepers == 2)
+            await clock.advance(timedelta(seconds=1))
+            await cancelling  # over, after all: no fault
+
+    assert len(switch.said("api uuid_kill")) == 2
+
+
+async def test_without_the_right_to_end_calls_it_is_said_what_to_change(
+    clock: ManualClock, metrics: Metrics
+) -> None:
+    no = [output("-ERR permission denied")]
+    switch = Switch()
+    switch.answers |= dict.fromkeys(("api show", "api uuid_kill"), lambda _: no)
+    async with serving(switch) as port:
+        board = switchboard_of(an_adapter(port, clock, metrics))
+        async with running(board.run(Refusals().take)):
+            await eventually(lambda: board.fault is None)
+            with pytest.raises(Rejected, match="allow `uuid_kill` in esl-allowed-api"):
+                await board.hang_up(CLICK, within=A_WHILE)
 
 
 # -- the check ------------------------------------------------------------------------------

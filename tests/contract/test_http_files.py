@@ -16,7 +16,8 @@ from shared.clock import ManualClock
 from shared.http.auth import API_KEYS, KeyBook
 from shared.http.files import FileAnswer, part_of
 from shared.http.routes import FromPath, FromRequest, RawRequest, Routes
-from shared.http.server import MAX_FILES_OF_ONE, HttpServer, Mounted
+from shared.http.server import HttpServer, Mounted
+from shared.http.underway import MAX_FILES_OF_ONE
 from shared.observe.metrics import Metrics
 from shared.sqlite import SqliteFile
 from shared.storage.sqlite import SqliteStore

@@ -11,32 +11,43 @@ from typing import Any
 import aiohttp
 import pytest
 
+from services.gateway.access.desk import AccessDesk
+from services.gateway.hooks.marks import CLICKS, MARKS, ClickBook, HookMarks
 from services.gateway.http import HttpDeps, routes
 from services.gateway.recordings.accesses import ACCESSES, AccessLog
 from services.gateway.recordings.playing import Player
-from services.gateway.screens.streams import Screens
+from services.gateway.screens.desk import ScreenDesk
 from services.gateway.store import AUDIT, AuditLog
+from services.gateway.subscribers.book import SubscriberBook
+from services.gateway.subscribers.delivery import DELIVERIES, DeliveryBook
+from services.gateway.subscribers.sending import Sender
+from services.gateway.subscribers.subscriber import SUBSCRIBERS
 from services.lookup.handlers import router
 from shared.bus.embedded import EmbeddedBus
 from shared.bus.publisher import ServicePublisher
 from shared.clock import SystemClock
 from shared.contracts.contacts import CrmUser
-from shared.http.auth import API_KEYS, KeyBook, Scope
+from shared.http.auth import API_KEYS, API_USERS, KEY_USES, KeyBook, KeyUses, Scope
 from shared.http.server import HttpServer, Mounted
+from shared.http.tickets import PURPOSE as TICKETS
+from shared.http.tickets import Tickets
 from shared.net.client import HttpClient
 from shared.net.guard import AddressGuard
 from shared.observe.metrics import Metrics
 from shared.recordings.links import PURPOSE, RecordingLinks
 from shared.recordings.shelf import Bounds, Shelf
 from shared.runtime.outbox import SpoolingPublisher
+from shared.runtime.requests import RequestLog
 from shared.secrets import SecretBox, new_key
 from shared.site.adapters import Adapters
 from shared.site.book import SiteBook
+from shared.site.clicklinks import ClickLinks
 from shared.site.documents import SITES
 from shared.site.ruleedit import RuleDesk
 from shared.sqlite import SqliteFile
 from shared.storage.port import Find
 from shared.storage.sqlite import SqliteStore
+from shared.testing.patience import Patient
 from shared.testing.waiting import eventually
 from tests.contract.lookup_kit import JANE, NOBODY, SOON, Desk, a_card, about
 
@@ -87,25 +98,44 @@ async def api() -> AsyncIterator[Api]:
         stack.push_async_callback(bus.stop, drain=SECOND)
         publisher = ServicePublisher(bus, service="gateway", clock=clock)
         box = SecretBox([new_key()])
-        adapters = Adapters(
-            secrets=box, http=HttpClient(AddressGuard()), clock=clock, metrics=Metrics()
-        )
+        http = HttpClient(AddressGuard())
+        adapters = Adapters(secrets=box, http=http, clock=clock, metrics=Metrics())
+        subscribers = SubscriberBook(desk.store.collection(SUBSCRIBERS), clock)
+        deliveries = DeliveryBook(desk.store.collection(DELIVERIES), clock, keep=timedelta(days=1))
         accesses = AccessLog(desk.store.collection(ACCESSES), clock, keep=timedelta(days=1))
         shelf = Shelf(Path("not-used"), clock, Bounds(0, 0, SECOND))
+        keys = KeyBook(desk.store.collection(API_KEYS), clock)
+        uses = KeyUses(desk.store.collection(KEY_USES), clock)
         deps = HttpDeps(
             spool=SpoolingPublisher(
                 publisher, bus, desk.store, service="gateway", clock=clock, metrics=Metrics()
             ),
             publisher=publisher,
             requester=publisher,
-            screens=Screens(Metrics()),
+            letters=bus.dead_letters,
+            screens=ScreenDesk.over(
+                desk.store,
+                site=site,
+                connections=desk.connections(),
+                publisher=publisher,
+                tickets=Tickets(box.signing_keys(TICKETS), keys, clock),
+                clock=clock,
+                metrics=Metrics(),
+                bus_ready=bus.ready,
+                ask_within=SOON,
+            ),
             audit=AuditLog(desk.store.collection(AUDIT), clock, keep=timedelta(days=1)),
+            requests=RequestLog.in_store(desk.store, clock=clock, metrics=Metrics()),
+            access=AccessDesk(desk.store.collection(API_USERS), keys, uses, clock),
             site=site,
             rules=RuleDesk.at(desk.store, secrets=box, clock=clock),
             secrets=box,
             connections=desk.connections(),
             adapters=adapters,
             links=RecordingLinks(box.signing_keys(PURPOSE), public_url=None),
+            click_links=ClickLinks(box, public_url=None),
+            click_book=ClickBook(desk.store.collection(CLICKS), clock),
+            marks=HookMarks(desk.store.collection(MARKS), clock, Patient(clock)),
             player=Player(
                 adapters=adapters,
                 shelf=shelf,
@@ -115,12 +145,22 @@ async def api() -> AsyncIterator[Api]:
                 within=SOON,
             ),
             accesses=accesses,
+            subscribers=subscribers,
+            deliveries=deliveries,
+            sender=Sender(
+                subscribers,
+                deliveries,
+                http=http,
+                secrets=box,
+                clock=clock,
+                metrics=Metrics(),
+            ),
+            http=http,
             clock=clock,
             metrics=Metrics(),
             ask_within=SOON,
             dial_within=SOON,
         )
-        keys = KeyBook(desk.store.collection(API_KEYS), clock)
         token = await keys.issue(tenant="acme", name="tools", scopes=(Scope.CONTACTS_READ,))
         server = HttpServer(
             [Mounted(routes.operations, deps)],

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from services.lookup.cards import CardTeller
 from services.lookup.handlers import (
     Deps,
     create_contact,
@@ -29,6 +30,7 @@ from shared.contracts.contacts import (
     ContactChanged,
     ContactCreated,
     ContactResolved,
+    ContactUnknown,
     CreateContact,
     CrmUser,
 )
@@ -131,6 +133,29 @@ async def ordered(lookup: Lookup, *events: Event) -> list[CreateContact]:
         await hear(lookup.deps, event)
     orders: list[CreateContact] = lookup.heard(CreateContact)
     return orders
+
+
+class HangingTeller:
+    """A CRM whose cards are due, for its phones rang before the call came, and that hangs."""
+
+    def __init__(self) -> None:
+        self.answers = asyncio.Event()
+
+    async def heard(self, *_: Any) -> None:
+        await self.answers.wait()
+        raise Unavailable("the store is away")
+
+
+async def test_who_calls_is_told_while_a_crm_that_shows_cards_hangs(lookup: Lookup) -> None:
+    teller = HangingTeller()
+    deps = replace(lookup.deps, cards=cast(CardTeller, teller))
+    hearing = asyncio.create_task(hear(deps, UNKNOWN_CALL))
+    await eventually(lambda: bool(lookup.heard(ContactUnknown)))
+    assert not hearing.done()
+    teller.answers.set()
+    # What went wrong with the cards is not lost: the message comes again.
+    with pytest.raises(Unavailable):
+        await hearing
 
 
 @pytest.mark.parametrize("answered_first", [False, True])

@@ -391,6 +391,14 @@ async def test_a_dead_entry_is_shown_without_secrets_and_sent_after_all(
     _, listed = await api.send("GET", "/v1/journal/entries?state=dead&connection=shop")
     assert [entry["key"] for entry in listed["entries"]] == ["c1/shop"]
     assert "exchange" not in listed["entries"][0]
+    for query, keys in (
+        ("ids=c1/shop,c9/shop", ["c1/shop"]),
+        ("call_ids=c9,c1&fields=key", ["c1/shop"]),
+        ("call_ids=c9", []),
+        ("ids=", []),
+    ):
+        _, listed = await api.send("GET", f"/v1/journal/entries?{query}")
+        assert [entry["key"] for entry in listed["entries"]] == keys
     _, summary = await api.send("GET", "/v1/journal/summary")
     assert summary["connections"] == [{"connection": "shop", "counts": {"dead": 1}}]
 
@@ -416,10 +424,10 @@ async def test_calls_are_reconciled_over_http(api: CrmApi, refusing: Refusing) -
     _, found = await api.send("POST", "/v1/journal/reconcile", json=body)
     # It ended a moment ago: its entries may be on their way.
     assert (found["calls"], found["findings"]) == (1, [])
-    assert not await api.audited()
+    assert await api.audited() == [("k0", "reconcile_calls", "")], "asked for, and nothing done"
     status, _ = await api.send("POST", "/v1/journal/reconcile", json={**body, "repair": True})
     assert status == 200
-    ((_, action, subject),) = await api.audited()
+    _, (_, action, subject) = await api.audited()
     assert action == "reconcile_calls"
     assert "calls from" in subject
 

@@ -14,6 +14,7 @@ from shared.sandbox.pbx import SECRET, USERNAME, SandboxPbx
 from shared.site.documents import SITES
 from shared.site.models import Site
 from tests.contract.crm_api_kit import CrmApi, opened
+from tests.contract.rest_kit import ask, patch
 
 KEPT = "********"
 
@@ -191,3 +192,84 @@ async def test_who_changed_what_is_in_the_audit_log(api: CrmApi) -> None:
         ("put_pbx", "pbx main"),
         ("delete_pbx", "pbx main"),
     ]
+
+
+# -- in part, and bound to what was seen -----------------------------------------------------------
+
+
+async def test_a_part_is_changed_and_the_secret_stays(api: CrmApi) -> None:
+    put = await ask(api, "PUT", "/v1/pbx/main", json=asterisk(technology="SIP"))
+    reply = await patch(api, "/v1/pbx/main", {"technology": None, "ring_agent": "20s"})
+
+    assert reply.status == 200, reply.body
+    assert reply.body["settings"]["technology"] == "PJSIP"
+    assert reply.body["settings"]["ring_agent"] == "PT20S"
+    assert reply.body["settings"]["secret"] == KEPT
+    assert await secret_of(api, "main") == SECRET
+    assert "" != put.etag != reply.etag == (await ask(api, "GET", "/v1/pbx/main")).etag
+    assert (await patch(api, "/v1/pbx/none", {})).status == 404
+
+
+async def test_a_part_that_sends_the_secret_elsewhere_is_refused(api: CrmApi) -> None:
+    await ask(api, "PUT", "/v1/pbx/main", json=asterisk())
+    for moved in ({"host": "192.0.2.1"}, {"host": "192.0.2.1", "secret": KEPT}):
+        reply = await patch(api, "/v1/pbx/main", moved)
+        assert (reply.status, "say secret again" in reply.detail) == (422, True)
+    said = {"host": "192.0.2.1", "secret": "another"}
+    assert (await patch(api, "/v1/pbx/main", said)).status == 200
+    assert await secret_of(api, "main") == "another"
+
+
+async def test_a_secret_that_is_not_needed_is_removed_by_null(api: CrmApi) -> None:
+    body = {"kind": "generic", "signing_secret": "long-and-random"}
+    await ask(api, "PUT", "/v1/pbx/branch", json=body)
+    kept = await ask(api, "PUT", "/v1/pbx/branch", json={"kind": "generic"})
+    assert kept.body["settings"]["signing_secret"] == KEPT
+
+    gone = await patch(api, "/v1/pbx/branch", {"signing_secret": None})
+    assert gone.status == 200, gone.body
+    assert "signing_secret" not in gone.body["settings"]
+    needed = await ask(api, "PUT", "/v1/pbx/main", json=asterisk())
+    assert needed.status == 200
+    reply = await patch(api, "/v1/pbx/main", {"secret": None})
+    assert (reply.status, "secret" in reply.detail) == (422, True)
+    assert await secret_of(api, "main") == SECRET
+
+
+async def test_what_was_changed_meanwhile_is_not_changed(api: CrmApi) -> None:
+    put = await ask(api, "PUT", "/v1/pbx/main", json=asterisk())
+    # To say the secret anew is a change that nothing else shows.
+    await patch(api, "/v1/pbx/main", {"secret": "another"})
+    seen = {"If-Match": put.etag}
+    for reply in (
+        await patch(api, "/v1/pbx/main", {"technology": "SIP"}, headers=seen),
+        await ask(api, "PUT", "/v1/pbx/main", json=asterisk(), headers=seen),
+        await ask(api, "PUT", "/v1/pbx/main", json=asterisk(), headers={"If-None-Match": "*"}),
+        await ask(api, "DELETE", "/v1/pbx/main", headers=seen),
+    ):
+        assert (reply.status, reply.code) == (412, "stale")
+    assert await secret_of(api, "main") == "another"
+    now = await ask(api, "GET", "/v1/pbx/main")
+    same = await ask(api, "GET", "/v1/pbx/main", headers={"If-None-Match": now.etag})
+    assert (same.status, same.body) == (304, "")
+    gone = await ask(api, "DELETE", "/v1/pbx/main", headers={"If-Match": now.etag})
+    assert gone.status == 200
+
+
+async def test_they_are_listed_page_by_page_by_kind_and_in_part(api: CrmApi) -> None:
+    for name in ("a", "b"):
+        await ask(api, "PUT", f"/v1/pbx/{name}", json=asterisk())
+    await ask(api, "PUT", "/v1/pbx/c", json={"kind": "generic"})
+
+    async def names(query: str) -> list[str]:
+        reply = await ask(api, "GET", f"/v1/pbx?{query}")
+        assert reply.status == 200, reply.body
+        return [one["name"] for one in reply.body["connections"]]
+
+    assert await names("kind=asterisk") == ["a", "b"]
+    assert await names("ids=c,a,x") == ["a", "c"]
+    first = (await ask(api, "GET", "/v1/pbx?limit=2&fields=name,settings.host")).body
+    assert first["connections"][1] == {"name": "b", "settings": {"host": "127.0.0.1"}}
+    assert await names(f"cursor={first['next_cursor']}") == ["c"]
+    one = await ask(api, "GET", "/v1/pbx/a?fields=kind")
+    assert one.body == {"kind": "asterisk"}

@@ -107,7 +107,7 @@ async def test_from_another_address_it_may_not_come_in(door: Door, path: str) ->
     assert status == 403
     assert "senders" in problem["detail"]
     assert not door.came
-    assert door.api.metrics.value("callmesh_hooks_total", "refused") == 1
+    assert door.api.metrics.value("callmesh_hooks_total", "not_allowed") == 1
 
 
 async def test_a_kind_that_sends_no_hooks_says_so(door: Door) -> None:

@@ -250,10 +250,10 @@ async def test_a_key_hears_the_calls_of_its_tenant_and_of_its_phone(monitor: Pat
         assert (await listener.get(BY_KEY, key=other)).status == 403
         assert (await listener.get(BY_KEY, key=blind)).status == 403
         assert (await listener.get(BY_KEY)).status == 401
-        for number in ("3", "99999999999999999999"):
+        for number in ("3", "999999999"):
             path = f"/v1/calls/{CALL}/recordings/{number}"
             assert (await listener.get(path, key=mine)).status == 404
-        for number in ("0", "-1", "one"):
+        for number in ("0", "-1", "one", "99999999999999999999"):
             path = f"/v1/calls/{CALL}/recordings/{number}"
             assert (await listener.get(path, key=mine)).status == 422
 

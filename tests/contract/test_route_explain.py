@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from services.routing.app import deciding_of
+from services.routing.staff import StatusWord
 from services.routing.store import DECISIONS
 from services.routing.supposed import Supposed
 from shared.contracts.agents import AgentStatus
@@ -111,7 +112,7 @@ async def test_it_is_the_time_that_is_said(desk: ExplainDesk) -> None:
 async def test_agents_do_what_is_said(desk: ExplainDesk) -> None:
     busy = {"of": "agent.101", "operator": "=", "value": "busy"}
     await desk.put(**rule(rows=[{"when": busy, "destination": "queue:support"}]))
-    desk.staff.told("demo", "101", AgentStatus.BUSY, NOON)
+    desk.staff.told("demo", "101", StatusWord(AgentStatus.BUSY, NOON))
 
     assert to(await desk.explained(from_=JANE)).startswith("queue")
     assert to(await desk.explained(from_=JANE, agents={"101": "free"})).startswith("extension")

@@ -14,6 +14,7 @@ from shared.secrets import SecretBox, new_key
 from shared.site.documents import RULE_SOURCES, RULES
 from shared.storage.port import Find
 from tests.contract.crm_api_kit import CrmApi, opened
+from tests.contract.rest_kit import ask, patch
 
 KEPT = "********"
 SECRET = "hunter2-in-a-header"
@@ -374,3 +375,81 @@ async def test_a_pbx_is_changed_although_a_rule_needs_what_is_gone(api: CrmApi) 
     await put(api, "main", a_rule())
     await api.apply()
     assert (await api.send("PUT", "/v1/pbx/door", json={"kind": "generic"}))[0] == 200
+
+
+# -- in part, and bound to what was seen -----------------------------------------------------------
+
+
+async def test_a_part_is_changed_and_the_rest_stays(api: CrmApi) -> None:
+    await put(api, "main", a_rule(modules=["Contacts"]))
+    reply = await patch(api, "/v1/rules/main", {"default": "queue:x", "modules": None})
+
+    assert reply.status == 200, reply.body
+    assert (reply.body["version"], reply.etag) == (2, '"2"')
+    assert reply.body["settings"] == a_rule(default="queue:x")
+    # A list is one thing.
+    reply = await patch(api, "/v1/rules/main", {"rows": [ROW | {"value": "SILVER"}]})
+    assert [row["value"] for row in reply.body["settings"]["rows"]] == ["SILVER"]
+    assert (await patch(api, "/v1/rules/none", {})).status == 404
+    reply = await patch(api, "/v1/rules/main", {"name": "other"})
+    assert (reply.status, "not renamed" in reply.detail) == (422, True)
+    reply = await patch(api, "/v1/rules/main", {"rows": []})
+    assert reply.status == 422
+
+
+async def test_a_part_leaves_the_secret_and_sends_it_nowhere_else(api: CrmApi) -> None:
+    await put(api, "vip", a_custom_rule())
+    assert (await patch(api, "/v1/rules/vip", {"default": "queue:x"})).status == 200
+    assert await secret_of(api, "vip") == SECRET
+
+    moved = {"custom": {"url": "https://thief.example/field"}}
+    reply = await patch(api, "/v1/rules/vip", moved)
+    assert (reply.status, "custom.header.value again" in reply.detail) == (422, True)
+    reply = await patch(api, "/v1/rules/vip", {"custom": {"header": None}})
+    assert reply.status == 200, reply.body
+    assert "header" not in reply.body["settings"]["custom"]
+
+
+async def test_whatever_changes_a_rule_may_say_which_version_was_seen(api: CrmApi) -> None:
+    await put(api, "main", a_rule())
+    await patch(api, "/v1/rules/main", {"default": "queue:x"})
+    ways: list[dict[str, Any]] = [{"params": {"version": "1"}}, {"headers": {"If-Match": '"1"'}}]
+    for more in ways:
+        confirm = {"params": {**more.get("params", {}), "confirm": "main"}}
+        for reply in (
+            await patch(api, "/v1/rules/main", {"default": "queue:y"}, **more),
+            await ask(api, "DELETE", "/v1/rules/main", **{**more, **confirm}),
+            await ask(api, "POST", "/v1/rules/main/rollback", json={"number": 1}, **more),
+        ):
+            assert (reply.status, "at version 2" in reply.detail) == (409, True)
+    shown = await ask(api, "GET", "/v1/rules/main")
+    assert shown.body["version"] == 2
+    same = await ask(api, "GET", "/v1/rules/main", headers={"If-None-Match": shown.etag})
+    assert (same.status, same.body) == (304, "")
+    seen = {"If-Match": shown.etag}
+    rolled = await ask(api, "POST", "/v1/rules/main/rollback", json={"number": 1}, headers=seen)
+    assert (rolled.status, rolled.etag) == (200, '"3"')
+
+
+async def test_of_many_patches_of_one_rule_none_is_lost_unsaid(api: CrmApi) -> None:
+    await put(api, "main", a_rule())
+    replies = await asyncio.gather(
+        *(patch(api, "/v1/rules/main", {"default": f"queue:q{n}"}) for n in range(5))
+    )
+    done = [reply for reply in replies if reply.status == 200]
+    assert {reply.status for reply in replies} <= {200, 409}
+    shown = await ask(api, "GET", "/v1/rules/main")
+    assert shown.body["version"] == 1 + len(done)
+
+
+async def test_rules_come_page_by_page_by_name_and_in_part(api: CrmApi) -> None:
+    for number, name in enumerate(("a", "b", "c")):
+        await put(api, name, a_rule(dids=[f"44207946000{number}"]))
+    first = (await ask(api, "GET", "/v1/rules?limit=2&fields=name,version")).body
+    assert first["rules"] == [{"name": "a", "version": 1}, {"name": "b", "version": 1}]
+    rest = (await ask(api, "GET", f"/v1/rules?cursor={first['next_cursor']}")).body
+    assert [one["name"] for one in rest["rules"]] == ["c"]
+    some = (await ask(api, "GET", "/v1/rules?ids=c,x,a")).body
+    assert [one["name"] for one in some["rules"]] == ["a", "c"]
+    one = await ask(api, "GET", "/v1/rules/a?fields=settings.default")
+    assert one.body == {"settings": {"default": "extension:101"}}

@@ -21,7 +21,7 @@ from shared.bus.embedded import EmbeddedBus
 from shared.bus.port import Consumer, Subscription
 from shared.bus.publisher import ServicePublisher
 from shared.clock import ManualClock, SystemClock
-from shared.contracts.agents import AgentStatus, AgentStatusChanged
+from shared.contracts.agents import AgentStatus, AgentStatusChanged, AgentStatusSettled, Side
 from shared.contracts.calls import (
     CallAnswered,
     CallEnded,
@@ -42,7 +42,7 @@ from shared.storage.sqlite import SqliteStore
 from shared.testing.waiting import eventually
 
 SECOND = timedelta(seconds=1)
-FREE, BREAK = AgentStatus.FREE, AgentStatus.BREAK
+FREE, BUSY, BREAK = AgentStatus.FREE, AgentStatus.BUSY, AgentStatus.BREAK
 
 
 @pytest.fixture
@@ -111,6 +111,25 @@ async def test_an_older_word_does_not_win_in_the_store_either(
     assert await one.seen() == "break"
     await one.book.keep(told(AgentStatus.DINNER, now))
     assert await one.seen() == "dinner", "of one moment the last that was told"
+
+
+async def test_what_is_settled_is_known_later_too(store: DocumentStore, clock: ManualClock) -> None:
+    one, now = Replica(store, clock), clock.now()
+    settled = AgentStatusSettled(
+        extension="101", status=AgentStatus.DINNER, source=Side.CRM, since=now, weighed=now
+    )
+    message = wrap(settled, source="test", occurred_at=now, tenant="acme")
+    await one.book.keep(message)
+    await one.book.keep(told(BREAK, now))
+    other = Replica(store, clock)
+    assert await other.seen() == "dinner", "of one moment what is settled holds"
+    await clock.advance(SECOND)
+    await one.book.keep(told(BREAK, clock.now()))
+    assert await other.seen() == "break"
+    body = AgentStatusChanged(extension="101", status=FREE, source=Side.API, source_name="key")
+    said = wrap(body, source="test", occurred_at=clock.now() + SECOND, tenant="acme")
+    await one.book.keep(said)
+    assert await other.seen() == "break", "it waits for the dialer"
 
 
 async def test_words_told_at_once_come_to_the_latest(
@@ -275,9 +294,14 @@ def ended(call: str) -> CallEnded:
 
 async def test_what_is_told_is_known_at_once(mesh: Mesh) -> None:
     changed = AgentStatusChanged(extension="102", status=BREAK)
-    await mesh.tell(answered("101", "c1"), answered("103", "c3"), changed)
+    now = mesh.clock.now()
+    settled = AgentStatusSettled(
+        extension="104", status=BUSY, source=Side.API, since=now, weighed=now
+    )
+    await mesh.tell(answered("101", "c1"), answered("103", "c3"), changed, settled)
     await eventually(lambda: mesh.busy() == ["101", "103"])
     await eventually(lambda: mesh.staff.seen("acme", "102") == "break")
+    await eventually(lambda: mesh.staff.seen("acme", "104") == "busy")
     await mesh.tell(ended("c1"))
     await eventually(lambda: mesh.busy() == ["103"])
 

@@ -69,6 +69,14 @@ def test_everything_a_template_can_do_is_shown(name: str) -> None:
     if manifest.changes is not None:
         wanted |= {Do.HOOK} if manifest.changes.hook else set()
         wanted |= {Do.POLL} if manifest.changes.poll else set()
+    if any(contact.new_page_url for contact in manifest.contacts.values()):
+        wanted.add(Do.NEW_PAGE)
+    if (telephony := manifest.telephony) is not None:
+        wanted |= {Do.REGISTER, Do.MODULE} if telephony.modules else set()
+        wanted |= {Do.CARD} if telephony.cards else set()
+        wanted |= {Do.CLICK} if telephony.click else set()
+        wanted |= {Do.HEARD} if telephony.status and telephony.status.query else set()
+        wanted |= {Do.TELL} if telephony.status and telephony.status.tell else set()
     assert wanted <= done, f"no cassette for {sorted(wanted - done)}"
 
 

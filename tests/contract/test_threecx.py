@@ -23,7 +23,7 @@ from shared.net.client import HttpClient
 from shared.net.guard import AddressGuard, networks
 from shared.observe.metrics import Metrics
 from shared.pbx.intake import Inbox, Intake
-from shared.pbx.port import AgentAt, DialRequest, Finding, PbxAdapter, Phones, Sighting
+from shared.pbx.port import AgentAt, DialRequest, Finding, HangUp, PbxAdapter, Phones, Sighting
 from shared.pbx.threecx.adapter import ThreeCxSettings, threecx_adapter
 from shared.pbx.threecx.reader import ThreeCxReader
 from shared.testing.servers import free_port
@@ -71,6 +71,7 @@ class Exchange:
         self.tokens = 0
         self.status: dict[str, int] = {}
         self.made: bytes = json.dumps(MADE).encode()
+        self.dropped: bytes = b'{"finalstatus": "Success"}'
         self.date: str | None = None
         self.port = free_port()
         self._runner: web.AppRunner | None = None
@@ -82,6 +83,7 @@ class Exchange:
         app.router.add_get("/callcontrol/ws", self._events)
         app.router.add_get("/callcontrol/{dn}/participants/{id}", self._participant)
         app.router.add_post("/callcontrol/{dn}/makecall", self._make_call)
+        app.router.add_post("/callcontrol/{dn}/participants/{id}/drop", self._drop)
         app.on_response_prepare.append(self._dated)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -169,6 +171,18 @@ class Exchange:
         finally:
             self.sockets.remove(socket)
         return socket
+
+    async def _drop(self, request: web.Request) -> web.Response:
+        self._check(request, f"drop {request.match_info['dn']}")
+        await request.json()
+        key = request.match_info["dn"], int(request.match_info["id"])
+        if key not in self.participants:
+            raise web.HTTPNotFound
+        # Who is left alone is hung up as well.
+        call = self.participants[key]["callid"]
+        for other in [k for k, one in self.participants.items() if one["callid"] == call]:
+            del self.participants[other]
+        return web.Response(body=self.dropped)
 
     async def _make_call(self, request: web.Request) -> web.Response:
         self._check(request, "makecall")
@@ -533,6 +547,90 @@ async def test_the_switchboard_is_ready_once_the_login_holds(
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
+
+
+# -- cancelling ------------------------------------------------------------------------------------
+
+NAME = "20261019-26-0777"
+CLICK = HangUp(reference="d1", extension="101", pbx_call_id=NAME)
+
+
+def in_call(dn: str, number: int, call: int = 26, party: str = "+447700900777") -> dict[str, Any]:
+    return {
+        "id": number,
+        "status": "Connected",
+        "dn": dn,
+        "callid": call,
+        "legid": 1,
+        "party_caller_id": party,
+        "party_dn_type": "Wexternalline",
+        "party_dn": "10000",
+    }
+
+
+async def hung_up(pbx: Exchange, http: HttpClient, call: HangUp = CLICK) -> list[str]:
+    """Whose end was dropped."""
+    make = adapter_of(settings_of(pbx), http).switchboard
+    assert make is not None
+    await make().hang_up(call, within=SOON)
+    return [what for what in pbx.asked if what.startswith("drop")]
+
+
+async def test_the_agent_s_end_of_the_call_is_dropped_and_no_other_call(
+    pbx: Exchange, http: HttpClient
+) -> None:
+    for one in (in_call("102", 5, call=27), in_call("101", 78), in_call("101", 79, call=28)):
+        await pbx.upsert(one, told=False)
+
+    assert await hung_up(pbx, http) == ["drop 101"]
+    assert set(pbx.participants) == {("102", 5), ("101", 79)}
+
+
+async def test_a_call_that_was_passed_on_is_dropped_where_it_is(
+    pbx: Exchange, http: HttpClient
+) -> None:
+    await pbx.upsert(in_call("102", 80), told=False)
+
+    assert await hung_up(pbx, http) == ["drop 102"]
+
+
+async def test_what_goes_with_the_agent_s_end_is_no_fault(pbx: Exchange, http: HttpClient) -> None:
+    """Not even where 3CX lets this client drop it no longer."""
+    pbx.status["drop 102"] = 403
+    await pbx.upsert(in_call("102", 80), told=False)
+    await pbx.upsert(in_call("101", 78), told=False)
+
+    assert await hung_up(pbx, http) == ["drop 101", "drop 102"]
+
+
+async def test_a_number_that_was_given_anew_after_a_restart_is_another_call(
+    pbx: Exchange, http: HttpClient
+) -> None:
+    await pbx.upsert(in_call("101", 1, party="447700900123"), told=False)
+
+    assert await hung_up(pbx, http) == []
+
+
+@pytest.mark.parametrize("words", [b"", b"<html>"])
+async def test_a_drop_is_done_whatever_is_said_of_it(
+    pbx: Exchange, http: HttpClient, words: bytes
+) -> None:
+    pbx.dropped = words
+    await pbx.upsert(in_call("101", 78), told=False)
+
+    assert await hung_up(pbx, http) == ["drop 101"]
+
+
+async def test_a_call_that_cannot_be_ended_says_why(pbx: Exchange, http: HttpClient) -> None:
+    pbx.status["drop 101"] = 403
+    await pbx.upsert(in_call("101", 78), told=False)
+    with pytest.raises(Rejected, match="Call Control API Access"):
+        await hung_up(pbx, http)
+    with pytest.raises(Rejected, match="end it at the phone"):
+        await hung_up(pbx, http, HangUp(reference="d1", extension="101"))
+    pbx.status["state"] = 404
+    with pytest.raises(Rejected, match="404"):
+        await hung_up(pbx, http)
 
 
 # -- the doctor ------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from shared.clock import ManualClock
-from shared.contracts.agents import AgentStatus
+from shared.contracts.agents import AgentStatus, AgentStatusChanged
 from shared.contracts.calls import CallEnded, CallRinging, EndKnown
 from shared.errors import Forbidden, Rejected, Throttled, Unavailable
 from shared.net.client import HttpClient
-from shared.pbx.port import AgentAt, DialRequest
+from shared.pbx.port import AgentAt, DialRequest, HangUp, RawHook
 from shared.pbx.uis.jsonrpc import JsonRpc
 from shared.testing.servers import free_port
 from tests.contract.uis_kit import (
@@ -297,6 +298,140 @@ async def test_a_status_is_the_employees(
     assert made.switchboard is not None
     await made.switchboard().set_status(AgentAt("101", "25"), status, within=A_WHILE)
     assert account.asked == [("/data/v2.0", "update.employees", {"id": 25, **wanted})]
+
+
+STATUS = {
+    "event": "status",
+    "notification_time": "2026-03-04 10:15:58",
+    "notification_timestamp": NOW.timestamp() - 2,
+    "employee_id": 25,
+}
+
+
+@pytest.mark.parametrize("own", [None, "break", "Training", "NOT_AT_WORK"])
+@pytest.mark.parametrize("site", [{}, {AgentStatus.DINNER: "break"}])
+@pytest.mark.parametrize("by_flag", [False, True])
+@pytest.mark.parametrize("status", AgentStatus)
+async def test_what_is_set_is_heard_as_it_was_said_it_would_be(
+    account: Account,
+    http: HttpClient,
+    status: AgentStatus,
+    by_flag: bool,
+    site: dict[AgentStatus, str],
+    own: str | None,
+) -> None:
+    """A word of the account's that the site does not list is heard as a break."""
+    made = adapter(http, account.port, statuses=site, calls_available=by_flag)
+    assert made.switchboard is not None
+    assert made.hooks is not None
+    board = made.switchboard()
+    await board.set_status(AgentAt("101", "25"), status, own=own, within=A_WHILE)
+    ((_, _, asked),) = account.asked
+    said = {"employee_status": asked.get("status"), "calls_available": asked.get("calls_available")}
+    hook = RawHook(body=json.dumps(STATUS | said).encode(), received_at=NOW)
+
+    (heard,) = made.hooks.read(hook, PHONES).sightings
+
+    assert isinstance(heard.body, AgentStatusChanged)
+    assert heard.body.status is board.heard_as(status, own)
+    assert heard.body.own == asked.get("status")
+    assert (heard.body.extension, heard.body.source_name) == ("101", "uis")
+    assert heard.at == NOW - timedelta(seconds=2)
+
+
+async def test_the_customer_sees_the_number_of_the_order(
+    account: Account, http: HttpClient
+) -> None:
+    made = adapter(http, account.port)
+    assert made.switchboard is not None
+    order = replace(ORDER, caller_id="+74951234567")
+    await made.switchboard().dial(order, within=A_WHILE)
+
+    assert account.asked[0][2]["virtual_phone_number"] == "74951234567"
+
+
+# -- cancelling ------------------------------------------------------------------------------------
+
+CLICK = HangUp(reference="click-0001", extension="101", pbx_call_id="237859081", user="25")
+
+
+def live(*calls: tuple[int, str | None]) -> Any:
+    return lambda _: result(
+        [{"call_session_id": session, "external_id": external} for session, external in calls]
+    )
+
+
+def methods(account: Account) -> list[tuple[str, dict[str, Any]]]:
+    return [(method, asked) for _, method, asked in account.asked]
+
+
+async def test_a_call_is_released_by_its_session(account: Account, http: HttpClient) -> None:
+    account.methods["release.call"] = lambda _: result({"success": "true"})
+    made = adapter(http, account.port)
+    assert made.switchboard is not None
+    await made.switchboard().hang_up(CLICK, within=A_WHILE)
+
+    assert account.asked == [("/call/v4.0", "release.call", {"call_session_id": 237859081})]
+
+
+async def test_a_session_that_was_never_told_is_found_by_our_reference(
+    account: Account, http: HttpClient
+) -> None:
+    account.methods["list.calls"] = live((1, None), (2, "click-0002"), (3, "click-0001"))
+    account.methods["release.call"] = lambda _: result({"success": "true"})
+    made = adapter(http, account.port)
+    assert made.switchboard is not None
+    await made.switchboard().hang_up(replace(CLICK, pbx_call_id=None), within=A_WHILE)
+
+    assert methods(account) == [("list.calls", {}), ("release.call", {"call_session_id": 3})]
+
+
+async def test_a_session_that_nobody_has_is_over(account: Account, http: HttpClient) -> None:
+    account.methods["list.calls"] = live((2, "click-0002"))
+    made = adapter(http, account.port)
+    assert made.switchboard is not None
+    await made.switchboard().hang_up(replace(CLICK, pbx_call_id=None), within=A_WHILE)
+
+    assert methods(account) == [("list.calls", {})]
+
+
+async def test_a_refusal_of_a_call_that_is_over_is_no_fault(
+    account: Account, http: HttpClient
+) -> None:
+    """Whatever word the account has for it: the calls that go on are listed."""
+    account.methods["release.call"] = lambda _: error(-32602, "call_session_not_found")
+    account.methods["list.calls"] = live((2, None))
+    made = adapter(http, account.port)
+    assert made.switchboard is not None
+    await made.switchboard().hang_up(CLICK, within=A_WHILE)
+
+    assert [method for method, _ in methods(account)] == ["release.call", "list.calls"]
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [live((237859081, "click-0001")), lambda _: error(-32003, "component_disabled")],
+    ids=["it is listed", "no list"],
+)
+async def test_a_refusal_of_a_call_that_may_go_on_is_told(
+    account: Account, http: HttpClient, listed: Any
+) -> None:
+    account.methods["release.call"] = lambda _: error(-32003, "forbidden")
+    account.methods["list.calls"] = listed
+    made = adapter(http, account.port)
+    assert made.switchboard is not None
+    with pytest.raises(Rejected, match=r"release\.call: forbidden"):
+        await made.switchboard().hang_up(CLICK, within=A_WHILE)
+
+
+async def test_what_is_no_session_is_not_sent(account: Account, http: HttpClient) -> None:
+    made = adapter(http, account.port)
+    assert made.switchboard is not None
+    for session in ("1; drop", "١٢", "9" * 40):
+        with pytest.raises(Rejected, match="no id of a UIS call session"):
+            await made.switchboard().hang_up(replace(CLICK, pbx_call_id=session), within=A_WHILE)
+
+    assert account.asked == []
 
 
 async def test_the_data_api_may_have_a_key_of_its_own(account: Account, http: HttpClient) -> None:

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from shared.clock import Clock, ManualClock, SystemClock
-from shared.contracts.agents import AgentStatus
+from shared.contracts.agents import AgentStatus, AgentStatusChanged
 from shared.contracts.calls import CallAnswered, CallEnded, CallRinging, EndKnown, PbxResynced
 from shared.errors import Rejected, Unavailable
 from shared.net.client import HttpClient
@@ -24,6 +24,7 @@ from shared.observe.metrics import Metrics
 from shared.pbx.port import (
     AgentAt,
     DialRequest,
+    HangUp,
     PbxAdapter,
     Phones,
     Switchboard,
@@ -162,6 +163,13 @@ class Exchange:
         if (status := self.status.get(f"{request.method} {path}")) is not None:
             raise _Refusal(status)
         if request.method == "POST" and path.startswith("agentd"):
+            return web.Response(status=204)
+        if request.method == "DELETE" and path.startswith("calld"):
+            there = [one for one in self.calls if path.endswith(f"/{one['call_id']}")]
+            if not there:
+                raise _Refusal(404)
+            # Who is left alone is hung up as well.
+            self.calls = [] if len(self.calls) < 3 else self.calls[1:]
             return web.Response(status=204)
         answers: dict[str, Any] = {
             "GET calld/1.0/calls": {"items": self.calls},
@@ -474,6 +482,89 @@ async def test_a_status_is_set_at_the_agent_of_the_phone(
 async def test_a_phone_without_an_agent_has_no_status(pbx: Exchange, http: HttpClient) -> None:
     with pytest.raises(Rejected, match="no agent of Wazo"):
         await a_board(pbx, http).set_status(AgentAt("103"), AgentStatus.BREAK, within=SOON)
+
+
+@pytest.mark.parametrize("own", [None, "smoke", "Coffee", "free", "dinner"])
+@pytest.mark.parametrize("status", AgentStatus)
+async def test_what_is_set_is_heard_as_it_was_said_it_would_be(
+    pbx: Exchange, http: HttpClient, status: AgentStatus, own: str | None
+) -> None:
+    """A logoff is no pause: it is not heard of."""
+    adapter = adapter_of(settings_of(pbx, statuses={AgentStatus.BREAK: "coffee"}), http)
+    assert adapter.switchboard is not None
+    assert adapter.reader is not None
+    board, reader = adapter.switchboard(), adapter.reader()
+    reader.know(PHONES)
+    await board.set_status(AgentAt("101"), status, own=own, within=SOON)
+    what, body = pbx.asked[-1]
+    action = what.rpartition("/")[2]
+    if action == "logoff":
+        assert board.heard_as(status, own) is status is AgentStatus.OFFLINE
+        return
+    paused = action == "pause"
+    data = {"agent_number": "9001", "paused": paused, "paused_reason": body.get("reason") or ""}
+    envelope = {"name": f"agent_{action}d", "data": data, f"user_uuid:{ANNA}": True}
+
+    (heard,) = reader.read(
+        json.dumps({"op": "event", "data": envelope}).encode(), now=SystemClock().now()
+    )
+
+    assert isinstance(heard.body, AgentStatusChanged)
+    assert heard.body.status is board.heard_as(status, own)
+    assert heard.body.own == (body.get("reason") if paused else None)
+    assert heard.body.source_name == "main"
+
+
+# -- cancelling ------------------------------------------------------------------------------------
+
+CLICK = HangUp(reference="d1", extension="101", pbx_call_id="1785924300.80", user=ANNA)
+
+
+def a_call(call_id: str, conversation: str) -> dict[str, Any]:
+    return {"call_id": call_id, "conversation_id": conversation, "status": "Up"}
+
+
+async def test_all_channels_of_a_conversation_are_hung_up_and_no_other(
+    pbx: Exchange, http: HttpClient
+) -> None:
+    """The phone that was rung first comes first; what went with it is no fault."""
+    pbx.calls = [
+        a_call("1785924300.81", "1785924300.80"),
+        a_call("1785924300.80", "1785924300.80"),
+    ]
+
+    await a_board(pbx, http).hang_up(CLICK, within=SOON)
+
+    assert [what for what, _ in pbx.asked if what.startswith("DELETE")] == [
+        "DELETE calld/1.0/calls/1785924300.80",
+        "DELETE calld/1.0/calls/1785924300.81",
+    ]
+
+
+async def test_a_call_that_is_over_is_no_fault(pbx: Exchange, http: HttpClient) -> None:
+    pbx.calls = [a_call("1785924999.90", "1785924999.90")]
+
+    await a_board(pbx, http).hang_up(CLICK, within=SOON)
+
+    assert [what for what, _ in pbx.asked] == ["GET calld/1.0/calls"]
+
+
+@pytest.mark.parametrize(("status", "words"), [(403, "ACL"), (401, "ACL"), (400, "not today")])
+async def test_who_may_not_end_calls_is_told_what_to_change(
+    pbx: Exchange, http: HttpClient, status: int, words: str
+) -> None:
+    pbx.calls = [a_call("1785924300.80", "1785924300.80")]
+    pbx.status["DELETE calld/1.0/calls/1785924300.80"] = status
+
+    with pytest.raises(Rejected, match=words):
+        await a_board(pbx, http).hang_up(CLICK, within=SOON)
+
+
+async def test_a_call_without_a_name_cannot_be_ended(pbx: Exchange, http: HttpClient) -> None:
+    with pytest.raises(Rejected, match="end it at the phone"):
+        await a_board(pbx, http).hang_up(HangUp(reference="d1", extension="101"), within=SOON)
+
+    assert pbx.asked == []
 
 
 # -- the doctor ------------------------------------------------------------------------------------

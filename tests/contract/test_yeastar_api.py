@@ -7,16 +7,19 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
+import orjson
 import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
 from shared.clock import ManualClock
-from shared.contracts.agents import AgentStatus
+from shared.contracts.agents import AgentStatus, AgentStatusChanged
 from shared.errors import BadSetting, MeshError, Rejected, Unavailable
 from shared.pbx.port import (
     AgentAt,
+    HangUp,
     LoginRefused,
+    Phones,
 )
 from shared.testing.waiting import eventually
 from tests.contract.yeastar_kit import (
@@ -324,6 +327,119 @@ async def test_the_status_of_a_phone_that_is_not_there_cannot_be_set(
     with pytest.raises(Rejected, match="no extension 1005"):
         await mesh.board().set_status(AgentAt("1005"), AgentStatus.FREE, within=A_WHILE)
     assert "extension/update" not in pbx.paths()
+
+
+@pytest.mark.parametrize("own", [None, "business_trip", "AWAY"])
+@pytest.mark.parametrize("site", [{}, {AgentStatus.BREAK: "business_trip"}])
+@pytest.mark.parametrize("status", AgentStatus)
+async def test_what_is_set_is_heard_as_it_was_said_it_would_be(
+    pbx: FakeYeastar,
+    mesh: Mesh,
+    status: AgentStatus,
+    site: dict[AgentStatus, str],
+    own: str | None,
+) -> None:
+    pbx.answers["extension/search"] = lambda _, __: good(data=[{"id": 60, "number": "1005"}])
+    adapter = mesh.adapter(statuses=site)
+    assert adapter.switchboard is not None
+    assert adapter.reader is not None
+    board, reader = adapter.switchboard(), adapter.reader()
+    reader.know(Phones(extensions=frozenset({"1005"})))
+    await board.set_status(AgentAt("1005"), status, own=own, within=A_WHILE)
+    said = pbx.asked[-1][2]["presence_status"]
+    event = {"type": 30009, "sn": "x", "msg": {"extension": "1005", "status": said}}
+
+    (heard,) = reader.read(orjson.dumps(event), now=mesh.clock.now())
+
+    assert isinstance(heard.body, AgentStatusChanged)
+    assert heard.body.status is board.heard_as(status, own)
+    assert (heard.body.own, heard.body.source_name) == (said, "berlin")
+
+
+async def test_a_presence_that_there_is_not_is_not_set(pbx: FakeYeastar, mesh: Mesh) -> None:
+    with pytest.raises(Rejected, match="no presence 'coffee': it has available, away"):
+        await mesh.board().set_status(
+            AgentAt("1005"), AgentStatus.BREAK, own="Coffee", within=A_WHILE
+        )
+
+    assert pbx.asked == []
+
+
+# -- cancelling ------------------------------------------------------------------------------------
+
+CLICK = HangUp(reference="r1", extension="1005", pbx_call_id="1650095575.872")
+
+
+def in_call(*members: dict[str, Any], call_id: str = "1650095575.872") -> dict[str, Any]:
+    return good(data=[{"call_id": call_id, "members": list(members)}])
+
+
+CUSTOMER = {
+    "outbound": {"to": "07700900777", "channel_id": "PJSIP/main-08", "member_status": "RING"}
+}
+AGENT = {"extension": {"number": "1005", "channel_id": "PJSIP/1005-07", "member_status": "ANSWER"}}
+GONE = {"extension": {"number": "1006", "channel_id": "PJSIP/1006-06", "member_status": "BYE"}}
+
+
+def hung_up(pbx: FakeYeastar) -> list[str]:
+    return [body["channel_id"] for path, _, body in pbx.asked if path == "call/hangup"]
+
+
+async def test_all_who_are_in_a_call_are_hung_up_the_agent_first(
+    pbx: FakeYeastar, mesh: Mesh
+) -> None:
+    pbx.answers["call/query"] = lambda _, __: in_call(CUSTOMER, GONE, AGENT)
+    await mesh.board().hang_up(CLICK, within=A_WHILE)
+
+    assert pbx.asked[1] == ("call/query", {"call_id": "1650095575.872"}, None)
+    assert hung_up(pbx) == ["PJSIP/1005-07", "PJSIP/main-08"]
+
+
+async def test_who_went_with_the_agent_is_no_fault(pbx: FakeYeastar, mesh: Mesh) -> None:
+    left = [in_call(), in_call(CUSTOMER, AGENT)]
+    pbx.answers["call/query"] = lambda _, __: left.pop()
+    done = [refused(20010, "CHANNEL NOT FOUND"), good()]
+    pbx.answers["call/hangup"] = lambda _, __: done.pop()
+
+    await mesh.board().hang_up(CLICK, within=A_WHILE)
+
+    assert len(hung_up(pbx)) == 2
+
+
+async def test_a_call_that_goes_on_was_not_ended(pbx: FakeYeastar, mesh: Mesh) -> None:
+    pbx.answers["call/query"] = lambda _, __: in_call(CUSTOMER, AGENT)
+    pbx.answers["call/hangup"] = lambda _, __: refused(10005, "NO PERMISSION")
+
+    with pytest.raises(Rejected, match="10005 NO PERMISSION"):
+        await mesh.board().hang_up(CLICK, within=A_WHILE)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refused(20008, "NO SUCH CALL"),
+        good(),
+        good(data=[]),
+        in_call(AGENT, call_id="1650095575.999"),
+        in_call(GONE),
+    ],
+)
+async def test_a_call_that_is_over_is_no_fault(
+    pbx: FakeYeastar, mesh: Mesh, answer: dict[str, Any]
+) -> None:
+    """What is said of another call is not acted on."""
+    pbx.answers["call/query"] = lambda _, __: answer
+    await mesh.board().hang_up(CLICK, within=A_WHILE)
+
+    assert hung_up(pbx) == []
+
+
+async def test_a_call_that_cannot_be_ended_says_why(pbx: FakeYeastar, mesh: Mesh) -> None:
+    pbx.answers["call/query"] = lambda _, __: refused(10001, "INTERFACE NOT EXISTED")
+    with pytest.raises(Rejected, match="update it"):
+        await mesh.board().hang_up(CLICK, within=A_WHILE)
+    with pytest.raises(Rejected, match="end it at the phone"):
+        await mesh.board().hang_up(HangUp(reference="r1", extension="1005"), within=A_WHILE)
 
 
 async def test_a_switchboard_says_why_no_order_can_be_given(pbx: FakeYeastar, mesh: Mesh) -> None:

@@ -174,6 +174,10 @@ class MortalCollection(Collection[D]):
         async with self._fate.step(*_written(document)):
             await self._documents.add(document)
 
+    async def add_all(self, documents: Sequence[D]) -> None:
+        """Of logs, which are written behind: no step of the work."""
+        await self._documents.add_all(documents)
+
     async def put(self, document: D) -> None:
         async with self._fate.step(*_written(document)):
             await self._documents.put(document)

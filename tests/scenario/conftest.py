@@ -131,7 +131,11 @@ async def mesh(choice: Choice, crm: SandboxCrm) -> AsyncIterator[WholeMesh]:
 
 @asynccontextmanager
 async def opened(
-    choice: Choice, crm: SandboxCrm, *, monitor: Path | None = None
+    choice: Choice,
+    crm: SandboxCrm,
+    *,
+    monitor: Path | None = None,
+    http: HttpSettings | None = None,
 ) -> AsyncIterator[WholeMesh]:
     """
     The mesh with all six services, its site applied, both managers logged in. The PBX writes its
@@ -152,7 +156,7 @@ async def opened(
         async with running(
             [entry.build for entry in CATALOG.values()],
             platform,
-            http=HttpSettings(port=0),
+            http=http or HttpSettings(port=0),
             ops=OpsSettings(port=0),
             drain=choice.mesh.drain,
         ) as state:

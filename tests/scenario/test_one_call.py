@@ -236,12 +236,34 @@ async def test_the_same_idempotency_key_is_the_same_order(
     order = {"extension": "101", "number": "+447700900123"}
     first = await mesh.post("/v1/calls", order, **{"Idempotency-Key": "click-7"})
     again = await mesh.post("/v1/calls", order, **{"Idempotency-Key": "click-7"})
-    other = await mesh.post("/v1/calls", order, **{"Idempotency-Key": "click-8"})
-    assert first == again
-    assert first[1]["dial_id"] != other[1]["dial_id"]
-    await eventually(lambda: len(mesh.crm.records("Calls")) == 2, within=20)
+    changed = {**order, "number": "+447700900124"}
+    other = await mesh.post("/v1/calls", changed, **{"Idempotency-Key": "click-7"})
+    assert (first[0], again[0]) == (202, 202)
+    dial = first[1]["dial_id"]
+    assert again[1]["dial_id"] == dial
+    assert (other[0], other[1]["code"]) == (409, "conflict")
+    await eventually(lambda: len(mesh.crm.records("Calls")) == 1, within=20)
     # The repeat met the first on its way, and nobody took it for lost.
     assert "failed" not in [e.get("dial_state") for e in screens["101"].events]
+
+
+async def test_a_phone_dials_one_number_at_a_time(mesh: WholeMesh) -> None:
+    order = {"extension": "101", "number": "+447700900123"}
+    _, first = await mesh.post("/v1/calls", order)
+    status, problem = await mesh.post("/v1/calls", {**order, "number": "+447700900124"})
+    assert (status, problem["code"]) == (409, "conflict")
+    assert first["dial_id"] in problem["detail"]
+    assert (await mesh.post("/v1/calls", {**order, "extension": "102"}))[0] == 202
+
+    async def free() -> bool:
+        status, _ = await mesh.post("/v1/calls", {**order, "number": "+447700900700"})
+        return status == 202
+
+    await eventually(free, within=20)
+    status, page = await mesh.get("/v1/dials", extension="101")
+    assert [dial["number"] for dial in page["dials"]] == ["+447700900700", "+447700900123"]
+    assert page["dials"][1]["requested_by"] == "key demo"
+    assert {"connected_at", "ended_at"} <= page["dials"][1].keys()
 
 
 async def test_a_generic_pbx_reports_a_call_by_hooks(mesh: WholeMesh) -> None:
@@ -312,3 +334,29 @@ async def test_a_number_is_looked_up_by_the_api(mesh: WholeMesh) -> None:
         "/crm/org20105630807/tab/Contacts/829914000000600002/"
     )
     assert await mesh.get("/v1/contacts", number="+447700900999") == (200, {"candidates": []})
+
+
+@pytest.mark.parametrize("state", ["agent_ringing", "customer_ringing", "connected"])
+async def test_a_dial_is_cancelled_and_the_call_hung_up(mesh: WholeMesh, state: str) -> None:
+    mesh.pbx.speed = 0.5  # slow enough to come between
+    _, receipt = await mesh.post("/v1/calls", {"extension": "101", "number": "+447700900123"})
+    dial = f"/v1/dials/{receipt['dial_id']}"
+
+    async def there() -> bool:
+        return bool((await mesh.get(dial))[1].get("state") == state)
+
+    await eventually(there, within=20)
+    status, found = await mesh.post(f"{dial}/cancel", {})
+    assert status == 200, found
+    over = ("ended", None) if state == "connected" else ("failed", "cancelled")
+    assert (found["state"], found.get("reason")) == over
+    await eventually(lambda: receipt["dial_id"] not in mesh.pbx.channels)
+
+    async def ended() -> bool:
+        call = await mesh.api.call(found["call_id"])
+        return call is not None and call.ended_at is not None
+
+    await eventually(ended)
+    _, found = await mesh.get(dial)
+    assert (found["state"], found.get("reason")) == over
+    assert (await mesh.post("/v1/calls", {"extension": "101", "number": "+447700900700"}))[0] == 202

@@ -10,6 +10,7 @@ import pytest
 from services.routing.http import RouteAsked
 from shared.contracts.routing import DestinationKind, RouteDecision, RouteReason, Tone
 from shared.pbx.asking import variables_of
+from shared.pbx.asterisk.switchboard import CALLER_ID_VARIABLE
 
 SAMPLE = (Path(__file__).parents[2] / "deploy" / "asterisk" / "extensions.conf").read_text()
 CONTEXTS = {
@@ -30,6 +31,17 @@ def test_nobody_outside_can_send_a_call_on() -> None:
     for what, given in options:
         may = "" if "@${CM_TRUNK}" in what else "t"
         assert given == may + OUR_PHONES_ONLY
+
+
+def test_the_customer_sees_the_number_of_the_click_or_the_usual_one() -> None:
+    """It comes by the manager interface: nothing but its digits goes on."""
+    outbound = CONTEXTS["outbound"]
+    usual = outbound.index("Set(CALLERID(num)=${CM_NUMBER})")
+    without = outbound.index("GotoIf($[${LEN(${CRM_CALLER_ID})} = 0]?dial)")
+    of_the_click = outbound.index("Set(CALLERID(num)=${FILTER(0-9,${CRM_CALLER_ID})})")
+
+    assert usual < without < of_the_click < outbound.index("n(dial),Dial(")
+    assert CALLER_ID_VARIABLE == "CRM_CALLER_ID"
 
 
 def test_each_kind_of_destination_and_each_tone_has_its_place() -> None:
