@@ -40,7 +40,12 @@ servers:
 lab:
 	@$(MAKE) --no-print-directory asterisk-lab || echo "set up without it; tests/lab says so, too" >&2
 
-setup: $(VENV)/.dev tests/tools/node_modules/.package-lock.json servers lab ## Install everything that developing and testing need
+# Without it tests/browser says why: a skip, in CI a failure.
+.PHONY: browser
+browser:
+	@deploy/scripts/ensure-tools.sh chromium || echo "set up without it; tests/browser says so, too" >&2
+
+setup: $(VENV)/.dev tests/tools/node_modules/.package-lock.json servers lab browser ## Install everything that developing and testing need
 
 # -- using it ----------------------------------------------------------------------------------
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install what tests need beside Python packages, where it is missing: ensure-tools.sh rabbitmq|npm|sipp
+# Install what tests need beside Python packages, where it is missing: ensure-tools.sh rabbitmq|npm|sipp|chromium
 set -eu
 
 install() { # PACKAGE WHY
@@ -38,8 +38,12 @@ case $1 in
     command -v sipp >/dev/null && exit 0
     install sip-tester "phones and callers for the Asterisk of tests/lab"
     ;;
+  chromium)
+    command -v chromium >/dev/null && exit 0
+    install chromium "the browser of tests/browser"
+    ;;
   *)
-    echo "ensure-tools.sh: rabbitmq, npm or sipp" >&2
+    echo "ensure-tools.sh: rabbitmq, npm, sipp or chromium" >&2
     exit 2
     ;;
 esac
