@@ -58,8 +58,10 @@ async def carry_out(deps: Deps, document: DialDocument) -> DialDocument:
     try:
         await _hang_up(deps, document)
     except (Rejected, Unavailable) as error:
-        await _unmark(deps, document, error)
-        raise
+        # Without its own id of the call a PBX may be unable to end it: it is ended when that comes.
+        if not (isinstance(error, Rejected) and _is_being_taken(deps, document)):
+            await _unmark(deps, document, error)
+            raise
     ended = await advance(deps, document, _ended)
     return ended or await deps.dials.by_dial(document.tenant, document.dial_id)
 
@@ -102,6 +104,13 @@ async def _unmark(deps: Deps, document: DialDocument, error: MeshError) -> None:
         return found.model_copy(update={"cancelled_at": None, "cancel_fault": error.message[:500]})
 
     await deps.dials.edit(document.key, edit)
+
+
+def _is_being_taken(deps: Deps, document: DialDocument) -> bool:
+    """Whether the PBX may still be answering the order."""
+    asked_at = document.ordered_at
+    waits = not document.is_taken and document.record.state is DialState.REQUESTED
+    return waits and asked_at is not None and deps.clock.now() - asked_at <= deps.order_within
 
 
 def _if_not_ordered(found: DialDocument) -> DialStep | None:

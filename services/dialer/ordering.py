@@ -143,6 +143,7 @@ async def _order(deps: Deps, site: Site | None, pbx: Pbx, document: DialDocument
         log.info("dial_ordered", dial_id=record.dial_id, extension=record.extension)
         if receipt.pbx_call_id is not None:
             await know_as(deps, document, pbx.name, receipt.pbx_call_id)
+        await deps.dials.edit(document.key, _taken)
     # Cancelled while the PBX was asked: the call began behind the order to end it.
     await end_if_cancelled(deps, document.key)
 
@@ -188,3 +189,7 @@ async def refused_by_pbx(
     document = await deps.dials.by_call(call_id(tenant, pbx, reference))
     if document is not None:
         await fail(deps, document, reason)
+
+
+def _taken(found: DialDocument) -> DialDocument | None:
+    return None if found.is_taken else found.model_copy(update={"is_taken": True})

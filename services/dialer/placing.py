@@ -132,10 +132,12 @@ async def admit(
         waits_until=waits_until,
         price=price,
     )
-    if not is_new and document.record.extension != wanted.extension:
+    first = document.record
+    if not is_new and (first.extension, first.pbx) != (wanted.extension, pbx_name):
         # Another order with this id was faster, for another phone: nothing was dialled from this.
         await deps.turns.give_back(tenant, pbx_name, wanted.extension, dial_id)
-        await deps.meters.give_back(tenant, wanted.extension, dial_id)
+        if first.extension != wanted.extension:  # phones of one number are counted together
+            await deps.meters.give_back(tenant, wanted.extension, dial_id)
     return document
 
 

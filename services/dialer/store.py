@@ -43,6 +43,8 @@ class DialDocument(Document):
     #: When the order went on its way to the PBX: from then on it is never sent again.
     ordered_at: Instant | None = None
     #: When somebody wanted it ended, and why the PBX did not.
+    #: The PBX answered that it has the order; where it names the call, `pbx_call_id` says so too.
+    is_taken: bool = False
     cancelled_at: Instant | None = None
     cancel_fault: str | None = None
     #: Of a begun minute, in millionths.

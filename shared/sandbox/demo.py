@@ -102,7 +102,10 @@ class MeshApi:
             f"{self._url}/v1/agents/{extension}/events", headers=self._headers, timeout=timeout
         ) as response:
             async for line in response.content:
-                if line.startswith(b"data: ") and (event := json.loads(line[6:]))["kind"] != "alive":
+                if (
+                    line.startswith(b"data: ")
+                    and (event := json.loads(line[6:]))["kind"] != "alive"
+                ):
                     yield event
 
 
@@ -222,6 +225,13 @@ def _words(event: dict[str, Any], callers: dict[str, str]) -> str:
             callers[call] = event.get("caller_number") or "withheld"
             known = contact.get("display_name") or event.get("caller_name") or "unknown"
             return f"rings: {callers[call]} ({known})"
+        case "outgoing":
+            callers[call] = event.get("caller_number") or "somebody"
+            return f"calls {callers[call]}"
+        case "pop":
+            opened = event.get("page_url") or event.get("create_url")
+            whose = "choose whose" if event.get("candidates") else "of nobody whom the CRM knows"
+            return f"opens {opened}" if opened else f"opens a card {whose}"
         case "contact":
             company = f", {contact['company']}" if contact.get("company") else ""
             whom = callers.get(call, "")

@@ -110,6 +110,8 @@ class Day:
         default_factory=lambda: {manager.user: [] for manager in MANAGERS}
     )
     table: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: Of each call of the table.
+    kind_of: dict[str, str] = field(default_factory=dict)
     kinds: Counter[str] = field(default_factory=Counter)
     statuses: dict[Manager, str] = field(default_factory=lambda: dict.fromkeys(MANAGERS, "free"))
     #: Whose code somebody took out of the module.
@@ -185,6 +187,7 @@ class Day:
         await self._cards_are_there()
         await self._is_known(call, "ended_at")
         self.table[call.reference] = self.row(call, owner)
+        self.kind_of[call.reference] = f"{'click' if call.is_click else 'call'} {len(call.asked)}"
 
     def row(self, call: UisCall, owner: Manager | None) -> dict[str, Any]:
         """What the upload has to say."""
@@ -374,6 +377,17 @@ class Day:
             and known[manager.extension] == status
             for manager, status in self.statuses.items()
         )
+
+    def differences(self) -> list[str]:
+        """Where the CRM has a call otherwise than the table."""
+        return [
+            f"{self.kind_of[key]} of {wanted['date']}: {name} is {there.get(name)!r}, "
+            f"not {wanted.get(name)!r}"
+            for key, wanted in self.table.items()
+            for there in (self.crm.calls.get(key, {}),)
+            for name in sorted(wanted.keys() | there.keys())
+            if wanted.get(name) != there.get(name)
+        ]
 
     def shown(self) -> dict[int, list[tuple[str | None, ...]]]:
         """The cards, as :attr:`cards` has them."""

@@ -72,6 +72,8 @@ class RetailCrm:
         self.modules: dict[str, dict[str, Any]] = {}
         #: Events of calls that were taken.
         self.cards: list[dict[str, Any]] = []
+        #: And the users of each: by the codes that the module had when it came.
+        self._seen_by: list[tuple[dict[str, Any], frozenset[int]]] = []
         #: Changes of status by the API: user and word.
         self.told: list[tuple[int, str]] = []
         #: Whether such a change comes back by ``changeUserStatusUrl``; the documents do not say.
@@ -128,13 +130,7 @@ class RetailCrm:
 
     def shown_to(self, user_id: int) -> list[dict[str, Any]]:
         """The events that this user saw, in their order."""
-        codes = self.codes()
-        return [
-            event
-            for event in self.cards
-            if user_id in event.get("userIds", ())
-            or user_id in (codes.get(code) for code in event.get("codes", ()))
-        ]
+        return [event for event, users in self._seen_by if user_id in users]
 
     async def click(
         self,
@@ -254,8 +250,10 @@ class RetailCrm:
             return _refused(400, "Errors in the entity format", wrong)
         if self.telephony is None:
             return _refused(400, "There is no active telephony")
-        self.cards.append(event)
         codes = self.codes()
+        named = {*event.get("userIds", ()), *(codes.get(code) for code in event.get("codes", ()))}
+        self.cards.append(event)
+        self._seen_by.append((event, frozenset(named & self.users.keys())))
         strangers = {
             "notExistCodes": [code for code in event.get("codes", ()) if code not in codes],
             "notExistUsers": [one for one in event.get("userIds", ()) if one not in self.users],

@@ -273,6 +273,25 @@ async def test_two_orders_of_one_key_at_once_leave_the_loser_nothing(floor: Floo
     await one.place(extension=free)
 
 
+async def test_two_orders_of_one_key_for_two_pbxs_leave_the_losers_phone_free(
+    floor: Floor,
+) -> None:
+    (pbx,) = (pbx for pbx in floor.site.pbx if pbx.name == PBX)
+    other_pbx = pbx.model_copy(update={"name": "other"})
+    await floor.say(pbx=(*floor.site.pbx, other_pbx), agents=["101"])
+    one, other = await floor.replica(), await floor.replica()
+    found = await asyncio.gather(
+        one.place(dial_id="d1", pbx=PBX),
+        other.place(dial_id="d1", pbx="other"),
+        return_exceptions=True,
+    )
+
+    (winner,) = [record for record in found if isinstance(record, DialRecord)]
+    meter = await floor.store.collection(METERS).get(f"{TENANT}/101")
+    assert meter.today == 1
+    await one.place(pbx="other" if winner.pbx == PBX else PBX)
+
+
 async def test_what_was_refused_may_be_asked_again(floor: Floor) -> None:
     replica = await floor.replica()
     first = await replica.place()

@@ -150,6 +150,25 @@ async def test_a_cancel_while_the_pbx_is_being_asked_ends_the_call_that_begins_b
     assert await one.state("d1") == CANCELLED
 
 
+async def test_a_pbx_that_has_not_named_the_call_yet_ends_it_when_it_has(floor: Floor) -> None:
+    one, other = await floor.replica(), await floor.replica()
+    await one.place(dial_id="d1")
+    (message,) = floor.wire.waiting
+    floor.line.own_id = "237859081"
+    floor.line.cannot_end = Rejected("the PBX has not said yet which call it is")
+    floor.line.answers.clear()
+    giving = asyncio.create_task(one.deliver(message))
+    await eventually(lambda: bool(floor.line.orders))
+    record = await other.cancel("d1")
+    floor.line.cannot_end = None
+    floor.line.answers.set()
+    await giving
+
+    assert (record.state, record.reason) == CANCELLED
+    assert [end.pbx_call_id for end in floor.line.ended] == ["237859081"]
+    assert await one.state("d1") == CANCELLED
+
+
 async def test_a_call_that_is_seen_after_it_was_cancelled_is_ended(floor: Floor) -> None:
     """The PBX had queued the order, so the order to end it found nothing."""
     replica = await floor.replica()

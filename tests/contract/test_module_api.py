@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from services.cli.main import app
 from shared.http.auth import Scope
+from shared.observe.logging import LogFormat, configure
 from shared.site.clicklinks import ClickLinks
 from tests.contract.crm_api_kit import CrmApi, opened
 from tests.contract.retailcrm_server import KEY, RetailCrm, retail_crm
@@ -94,6 +95,14 @@ async def test_it_needs_a_right_and_a_connection(shop: Shop) -> None:
     assert shop.crm.modules == {}
 
 
+@pytest.fixture
+def logs_as_before() -> Iterator[None]:
+    """A command logs to its own output, which is closed behind it."""
+    yield
+    configure(form=LogFormat.CONSOLE)
+
+
+@pytest.mark.usefixtures("logs_as_before")
 def test_the_command_shows_and_registers_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
