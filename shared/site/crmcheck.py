@@ -30,6 +30,4 @@ async def check_crm(
     # A phone that nobody said anything of needs no user.
     meant = [seat for seat in seats_of(site, crm) if seat.user_id or seat.email]
     for seat in unmatched(users, meant):
-        yield Finding(
-            f"agent {seat.extension}", f"{crm.name}: {seat.reason}, in the site file"
-        )
+        yield Finding(f"agent {seat.extension}", f"{crm.name}: {seat.reason}, in the site file")

@@ -73,9 +73,7 @@ class StatusPolicy(Part):
 
 
 class TelephonyPolicy(Part):
-    """
-    The CRM's own telephony module: calls out of it by a click, its users' status, its cards.
-    """
+    """The CRM's own telephony module: calls out of it, its users' status, its cards."""
 
     registered: bool = Field(
         default=False,
