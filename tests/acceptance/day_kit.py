@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from shared.clock import ManualClock
+from shared.contracts.calls import EndKnown
 from shared.sandbox.site import TENANT
 from tests.contract.retailcrm_server import KEY, RetailCrm
 from tests.contract.uis_kit import TOKEN
@@ -19,6 +20,8 @@ from tests.scenario.edge_kit import MOSCOW, Exchange, Office, UisCall
 
 SHOPS = {"shop1": "+74999999999", "shop2": "+74998888888"}
 QUEUE = 90
+#: So that requests of a talk are done before its next second comes.
+_SLOWLY = timedelta(milliseconds=250)
 #: A status in retailCRM's words and ours → the account's.
 AT_THE_ACCOUNT = {
     "free": "available",
@@ -118,6 +121,7 @@ class Day:
     unknown: set[Manager] = field(default_factory=set)
     clicks: int = 0
     number: int = 0
+    _unreported: set[str] = field(default_factory=set)
     _office: Office | None = None
 
     @property
@@ -187,6 +191,7 @@ class Day:
         await self._cards_are_there()
         await self._is_known(call, "ended_at")
         self.table[call.reference] = self.row(call, owner)
+        self._unreported.add(call.reference)
         self.kind_of[call.reference] = f"{'click' if call.is_click else 'call'} {len(call.asked)}"
 
     def row(self, call: UisCall, owner: Manager | None) -> dict[str, Any]:
@@ -197,18 +202,15 @@ class Day:
         assert waited_until is not None
         if call.is_click:
             waited_until = call.picked_up or call.ended
-        result = "answered" if talked else "no answer"
-        if call.reason == "subscriber_busy":
-            result = "busy"
         first = call.asked[0].rang
         if call.is_click and call.asked[0].answered:
-            first = call.asked[0].answered
-        assert waited_until is not None
+            # Then the customer's phone rang; one that is busy does not.
+            first = call.asked[0].answered if talked else waited_until
         row: dict[str, Any] = {
             "date": call.began.astimezone(MOSCOW).strftime("%Y-%m-%d %H:%M:%S"),
             "type": "out" if call.is_click else "in",
             "phone": f"+{call.contact}",
-            "result": result,
+            "result": "answered" if talked else "busy" if call.is_click else "no answer",
             "duration": talked,
             "durationWaiting": int((waited_until - first).total_seconds()),
             "externalId": call.reference,
@@ -341,8 +343,18 @@ class Day:
             for second, step in call
         ]
         for at, _, step in sorted(steps, key=lambda one: one[:2]):
-            await self.office.pass_to(at)
+            await self.office.pass_to(at, step=_SLOWLY)
             await step()
+        await self.office.until(self._is_reported, of="the reports")
+
+    async def _is_reported(self) -> bool:
+        """Whether the recordings that there are of calls so far are known."""
+        left = [call for call in self.uis.calls.values() if call.reference in self._unreported]
+        for call in left:
+            record = await self.office.record(call)
+            if record is not None and record.end_known is EndKnown.REPORT:
+                self._unreported.discard(call.reference)
+        return not self._unreported
 
     async def until(self, hour: int, minute: int) -> None:
         """Moscow's time."""

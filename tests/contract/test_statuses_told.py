@@ -149,7 +149,7 @@ async def test_the_newer_of_two_at_once_is_repeated_also_when_the_pbx_was_away_j
     taken = mesh.uis.methods["update.employees"]
 
     async def slow(*args: Any, **more: Any) -> None:
-        first.boards.set_status = set_status  # type: ignore[method-assign]  the real one again
+        first.boards.set_status = set_status  # type: ignore[method-assign]  # the real one again
         await of_dialer.set_status(at_once.dialer, newer)
         await set_status(*args, **more)
         mesh.uis.methods["update.employees"] = lambda _: web.Response(status=503)
