@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from math import isfinite
 from operator import itemgetter
 from typing import Any
 from urllib.parse import parse_qsl
@@ -18,11 +17,6 @@ JSON_BODY = "application/json"
 FORM_BODY = "application/x-www-form-urlencoded"
 #: Of a form; an operation's model has a dozen.
 _MOST_FIELDS = 100
-#: Of objects and lists in each other. Settings have some ten.
-_DEEPEST = 64
-#: What may be hidden in JSON that no database or service takes: NUL, half of a character, a number
-#: beyond 64 bits; in a form `%00`. Where this is not to be found, there is none.
-_SUSPECT = re.compile(rb"\\u(0000|[dD][89a-fA-F])|[0-9]{19}|[eE][+]?[0-9]{3}|%00")
 _FORMS = {
     "text/plain": Form.TEXT,
     "application/json": Form.JSON,
@@ -69,51 +63,12 @@ def read_body(body: bytes, kind: str) -> Any:
     return read_form(body) if kind == FORM_BODY else read_json(body)
 
 
-def check_body(found: Any, body: bytes) -> None:
-    """That *found*, as it was read from *body*, can be kept. Raises: ContractError."""
-    if _SUSPECT.search(body) or body.count(b"[") + body.count(b"{") > _DEEPEST:
-        _check(found)
-
-
 def read_json(body: bytes) -> Any:
     """Raises: ContractError."""
     try:
         return json.loads(body.decode(), parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise ContractError("The body is not JSON in UTF-8.") from None
-
-
-def plain_text(text: str, where: str) -> str:
-    """*text*, as it came in a head. Raises: ContractError for what is none."""
-    if not _is_plain(text):
-        raise ContractError(f"{where}: has a character that no text has: NUL, or half of one")
-    return text
-
-
-def _is_plain(text: str) -> bool:
-    try:
-        return b"\x00" not in text.encode()
-    except UnicodeEncodeError:
-        return False
-
-
-def _check(found: Any) -> None:
-    below = [(found, 0)]
-    while below:
-        value, depth = below.pop()
-        if isinstance(value, str) and not _is_plain(value):
-            raise ContractError("body: has a character that no text has: NUL, or half of one")
-        if isinstance(value, int) and not -(2**63) <= value < 2**63:
-            raise ContractError("body: has a number that is larger than 64 bits")
-        if isinstance(value, float) and not isfinite(value):
-            raise ContractError("body: has a number that is larger than any")
-        if isinstance(value, dict | list):
-            if depth == _DEEPEST:
-                raise ContractError(f"body: is nested deeper than {_DEEPEST} levels")
-            if isinstance(value, dict):
-                below += ((name, depth) for name in value)
-                value = value.values()
-            below += ((item, depth + 1) for item in value)
 
 
 def read_form(body: bytes) -> dict[str, str]:

@@ -94,11 +94,20 @@ def of_validation(
 ) -> web.Response:
     """*called*: how a client knows a place in *model*."""
     faults = [Fault(where=called(path), what=what) for path, what in faults_by_path(error, model)]
+    return _invalid(tuple(faults))
+
+
+def of_fault(path: Path, what: str) -> web.Response:
+    """*path*: as a client knows it."""
+    return _invalid((Fault(where=".".join(map(str, path)), what=what),))
+
+
+def _invalid(faults: tuple[Fault, ...]) -> web.Response:
     return problem(
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "invalid_request",
         "The request does not match what this operation takes; see errors.",
-        errors=tuple(faults),
+        errors=faults,
     )
 
 

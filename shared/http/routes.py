@@ -181,6 +181,11 @@ class Operation(Generic[D]):
         return self.handler.__name__
 
     @property
+    def is_traffic(self) -> bool:
+        """What PBXs send and ask all day: it is read as it came, and mended rather than refused."""
+        return self.scope in {Scope.HOOKS_WRITE, Scope.ROUTE_ASK}
+
+    @property
     def wanted(self) -> Wanted | None:
         """Of a key; None: it asks for none."""
         if self.scope is None:

@@ -7,6 +7,8 @@ from collections.abc import (
     Awaitable,
     Callable,
     Iterable,
+    Iterator,
+    Mapping,
     Sequence,
 )
 from dataclasses import dataclass
@@ -22,12 +24,13 @@ from pydantic import BaseModel, ValidationError
 
 from shared.clock import Clock
 from shared.errors import ContractError, MeshError
+from shared.faults import Path
 from shared.http import problems
 from shared.http.auth import Admission, Caller, KeyBook, KeyUses, Wanted
 from shared.http.bytestream import ByteStream
 from shared.http.deeds import Deed, DeedLog, admitting, answering, conclude, deed_of
 from shared.http.files import FileAnswer
-from shared.http.forms import check_body, kinds_taken, plain_text, read_body
+from shared.http.forms import kinds_taken, read_body
 from shared.http.listening import MAX_LINE_BYTES, Runner
 from shared.http.origins import Origins
 from shared.http.patience import PATIENCE, patiently
@@ -44,6 +47,7 @@ from shared.http.routes import (
 )
 from shared.http.sending import Sending
 from shared.http.sockets import Sockets, refusal
+from shared.http.storable import fault_in_body, fault_in_head
 from shared.http.streaming import Streaming
 from shared.http.tickets import TICKET_PARAMETER, Tickets, is_still_good
 from shared.http.underway import UnderWay
@@ -280,22 +284,20 @@ class HttpServer:
             if isinstance(found, web.Response):
                 return found
             whole = found
+        head = {path: (name, text) for name, path, text in _head(operation, where, request)}
+        raw |= dict(head.values())
         for field, place in where.items():
             name = input_name(operation.request_model, field)
-            if place is In.PATH:
-                raw[name] = plain_text(request.match_info[name], f"path.{name}")
-            elif place is In.QUERY and name in request.query:
-                raw[name] = plain_text(request.query[name], f"query.{name}")
-            elif place is In.HEADER and header_name(name) in request.headers:
-                said = request.headers[header_name(name)]
-                raw[name] = plain_text(said, f"header.{header_name(name)}")
-            elif place is In.REQUEST:
+            if place is In.REQUEST:
                 raw[name] = whole
             elif place is In.BODY:
                 body = await self._structured(operation, request, whole)
                 if isinstance(body, web.Response):
                     return body
                 raw[name] = body
+        texts = {path: text for path, (_, text) in head.items()}
+        if not operation.is_traffic and (fault := fault_in_head(texts)) is not None:
+            return problems.of_fault(*fault)
         return operation.request_model.model_validate(raw)
 
     async def _structured(
@@ -316,7 +318,8 @@ class HttpServer:
             found = read_body(body, request.content_type)
         except ContractError as error:
             return _unreadable(error.message)
-        check_body(found, body)
+        if not operation.is_traffic and (fault := fault_in_body(found, body)) is not None:
+            return problems.of_fault(*fault)
         return found
 
     async def _raw(self, request: web.Request, *, most: int) -> RawRequest | web.Response:
@@ -351,6 +354,20 @@ class HttpServer:
             return late
         except (ConnectionError, web.RequestPayloadError):
             return _unreadable("The body broke off.")
+
+
+def _head(
+    operation: Operation[Any], where: Mapping[str, In], request: web.Request
+) -> Iterator[tuple[str, Path, str]]:
+    """What the request's head says: by what the model takes it, where it stands, and the text."""
+    for field, place in where.items():
+        name = input_name(operation.request_model, field)
+        if place is In.PATH:
+            yield name, ("path", name), request.match_info[name]
+        elif place is In.QUERY and name in request.query:
+            yield name, ("query", name), request.query[name]
+        elif place is In.HEADER and header_name(name) in request.headers:
+            yield name, ("header", header_name(name)), request.headers[header_name(name)]
 
 
 def _unreadable(detail: str) -> web.Response:

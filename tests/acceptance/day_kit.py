@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from shared.clock import ManualClock
-from shared.contracts.calls import EndKnown
 from shared.sandbox.site import TENANT
 from tests.contract.retailcrm_server import KEY, RetailCrm
 from tests.contract.uis_kit import TOKEN
@@ -197,22 +196,23 @@ class Day:
     def row(self, call: UisCall, owner: Manager | None) -> dict[str, Any]:
         """What the upload has to say."""
         talked = call.talked
-        answered = [leg.answered for leg in call.asked if leg.answered]
-        waited_until = min(answered, default=call.ended)
-        assert waited_until is not None
-        if call.is_click:
-            waited_until = call.picked_up or call.ended
-        first = call.asked[0].rang
-        if call.is_click and call.asked[0].answered:
-            # Then the customer's phone rang; one that is busy does not.
-            first = call.asked[0].answered if talked else waited_until
+        assert call.ended is not None
+        own = call.asked[0].answered
+        if not call.is_click:
+            first = call.asked[0].rang
+            until = next((leg.answered for leg in call.asked if leg.answered), call.ended)
+        elif talked and own is not None and call.picked_up is not None:
+            # The customer's phone rings when the agent has picked up.
+            first, until = own, call.picked_up
+        else:  # one that is busy does not ring
+            first = until = call.ended
         row: dict[str, Any] = {
             "date": call.began.astimezone(MOSCOW).strftime("%Y-%m-%d %H:%M:%S"),
             "type": "out" if call.is_click else "in",
             "phone": f"+{call.contact}",
             "result": "answered" if talked else "busy" if call.is_click else "no answer",
             "duration": talked,
-            "durationWaiting": int((waited_until - first).total_seconds()),
+            "durationWaiting": int((until - first).total_seconds()),
             "externalId": call.reference,
         }
         if owner is not None:
@@ -348,12 +348,13 @@ class Day:
         await self.office.until(self._is_reported, of="the reports")
 
     async def _is_reported(self) -> bool:
-        """Whether the recordings that there are of calls so far are known."""
-        left = [call for call in self.uis.calls.values() if call.reference in self._unreported]
-        for call in left:
-            record = await self.office.record(call)
-            if record is not None and record.end_known is EndKnown.REPORT:
-                self._unreported.discard(call.reference)
+        """Whether all calls so far were asked for, and their recordings are known."""
+        asked = {one["filter"]["value"] for one in self.uis.asked("get.call_legs_report")}
+        for call in self.uis.calls.values():
+            if call.reference in self._unreported and call.session in asked:
+                record = await self.office.record(call)
+                if record is not None and (record.recordings or not call.talked):
+                    self._unreported.discard(call.reference)
         return not self._unreported
 
     async def until(self, hour: int, minute: int) -> None:

@@ -1,6 +1,6 @@
 """
-A whole working day of an office with retailCRM and a UIS account: two shops, five managers, more than
-a hundred calls, statuses, clicks, a restart at noon, and a CRM that is over its limit now and then.
+A whole working day of an office with retailCRM and a UIS account: two shops, five managers, some
+ninety calls, statuses, clicks, a restart at noon, and a CRM that is over its limit now and then.
 At its end every call is in the CRM once, every card was shown to whom it was for, and all sides agree.
 """
 
@@ -74,6 +74,12 @@ async def registered(office: Office) -> None:
         return len(office.crm.codes()) == len(MANAGERS)
 
     await office.until(is_registered, of="the module")
+
+
+async def is_told_who_is_unknown(office: Office) -> bool:
+    """The site has an agent whose user the CRM does not have."""
+    _, module = await office.ask("GET", "/v1/crm/shop/telephony")
+    return bool(module["unknown"] == ["99"])
 
 
 async def uploaded(day: Day) -> None:
@@ -195,7 +201,7 @@ async def the_end(day: Day) -> None:
     assert {dial["shop"] for dial in dials["dials"]} == {*SHOPS}
     assert len(day.uis.asked("start.employee_call")) == day.clicks
     assert set(day.kinds) == {"manager", "queue", "missed", "transfer", "click", "busy"}
-    assert 100 <= len(day.table) <= 140
+    assert 80 <= len(day.table) <= 120
 
 
 async def test_a_working_day(choice: Choice) -> None:  # noqa: F811  the fixture
@@ -211,8 +217,7 @@ async def test_a_working_day(choice: Choice) -> None:  # noqa: F811  the fixture
         async with an_office(choice, clock, uis, crm, site=site, port=port) as office:
             day.in_office(office)
             await registered(office)
-            _, module = await office.ask("GET", "/v1/crm/shop/telephony")
-            assert module["unknown"] == ["99"], module
+            await day.office.until(lambda: is_told_who_is_unknown(office), of="user 99")
             await morning(day, kinds, shops)
             # One talks on over the restart, another has just hung up.
             await day.until(11, 59)

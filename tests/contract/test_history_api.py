@@ -189,7 +189,7 @@ async def test_pages_of_a_search_follow_each_other(api: CrmApi) -> None:
             "Input should be '=', '!=', '<'",
         ),
         ({"filter": {"field": "talk_s", "operator": ">", "value": "6"}}, "body.filter", "a number"),
-        ({"filter": {"field": "talk_s", "value": 2**70}}, "body.filter", "no database takes"),
+        ({"filter": {"field": "talk_s", "value": 2**70}}, "body.filter.value", "no database takes"),
         (
             {"filter": {"field": "started_at", "operator": ">", "value": "2026-01-01"}},
             "body.filter",
@@ -246,7 +246,7 @@ async def test_a_filter_that_is_too_deep_is_refused(api: CrmApi, deep: int) -> N
     for _ in range(deep):
         part = {"filters": [part]}
     problem = await refused(api, "count", {"filter": part})
-    assert any(word in str(problem["errors"]) for word in ("5 deep", "maximum validation depth"))
+    assert any(word in str(problem["errors"]) for word in ("5 deep", "nested deeper than"))
 
 
 async def test_a_cursor_of_nothing_is_refused(api: CrmApi) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ async def api(tmp_path: Path) -> AsyncIterator[CrmApi]:
         yield found
 
 
-async def said(api: CrmApi, request: bytes) -> tuple[int, str, dict[str, object]]:
+async def said(api: CrmApi, request: bytes) -> tuple[int, str, dict[str, Any]]:
     """Status, content type and body of the answer."""
     port = int(api.origin.rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -70,7 +71,11 @@ async def test_a_nul_in_an_address_is_refused_with_its_place(
     request = f"GET {path} HTTP/1.1\r\nHost: a\r\nX-Api-Key: {api.key}\r\n\r\n"
     status, kind, body = await said(api, request.encode())
     assert (status, kind) == (422, "application/problem+json")
-    assert str(body["detail"]).startswith(f"{where}: has a character that no text has")
+    (fault,) = body["errors"]
+    assert fault == {
+        "where": where,
+        "what": "has a character that no text has: NUL, or half of one",
+    }
 
 
 @pytest.mark.parametrize("odd", [b"\xff", b"\xed\xa0\x80", b"a\xc3"])

@@ -354,9 +354,14 @@ async def test_a_click_that_the_account_refuses_is_refused_in_the_crm(
     # The phone is free again: the next click is taken.
     taken = await office.done(office.crm.click(24, f"+{CUSTOMER}"), of="the next click")
     assert taken.status == 200, taken.body
-    _, audit = await office.ask("GET", "/v1/audit?action=dial")
-    outcomes = [(one["key"], one["outcome"], one["status"]) for one in audit["entries"]]
-    assert outcomes == [("crm shop", "done", 200), ("crm shop", "refused", 409)]
+
+    async def is_noted() -> bool:
+        """What came of a request is noted when it has been answered."""
+        _, audit = await office.ask("GET", "/v1/audit?action=dial")
+        outcomes = [(one["key"], one["outcome"], one.get("status")) for one in audit["entries"]]
+        return outcomes == [("crm shop", "done", 200), ("crm shop", "refused", 409)]
+
+    await office.until(is_noted, of="the audit log")
     await office.pass_time(120)
     assert office.crm.calls == {}, "no call, no entry"
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from shared.errors import ContractError
-from shared.http.forms import check_body, form_wanted, plain_text, read_form, read_json
+from shared.http.forms import form_wanted, read_form, read_json
 from shared.http.routes import Form, InForms
 
 
@@ -105,53 +105,3 @@ _TEXTS = st.text(st.characters(exclude_characters="\x00", exclude_categories=["C
 def test_a_body_is_read_as_it_was_meant(said: dict[str, str]) -> None:
     assert read_json(json.dumps(said).encode()) == said
     assert read_form(urlencode(said).encode()) == said
-
-
-@pytest.mark.parametrize(
-    ("body", "what"),
-    [
-        (b'{"a": "x\\u0000"}', "NUL"),
-        (b'{"a": {"\\u0000": 1}}', "NUL"),
-        (b'["\\ud800"]', "half of one"),
-        (b'{"\\uDFFF": 1}', "half of one"),
-        (b"[9223372036854775808]", "64 bits"),
-        (b"-9223372036854775809", "64 bits"),
-        (b"1e400", "larger than any"),
-        (b"-1E+400", "larger than any"),
-        (b"1" * 400 + b".5", "larger than any"),
-        (b"[" * 65 + b"]" * 65, "nested deeper than 64"),
-        (b'{"a":' * 65 + b"1" + b"}" * 65, "nested deeper than 64"),
-    ],
-)
-def test_what_no_database_takes_is_refused_at_the_door(body: bytes, what: str) -> None:
-    with pytest.raises(ContractError, match=what):
-        check_body(read_json(body), body)
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b'"\\\\u0000"',  # a backslash, and what stands behind it
-        b'"\\ud83d\\ude00"',
-        b"[9223372036854775807, -9223372036854775808]",
-        b'"99999999999999999999"',
-        b"1e300",
-        b"[" * 64 + b"]" * 64,
-        b"[" + b"[]," * 99 + b"[]]",
-    ],
-)
-def test_what_only_looks_like_it_is_read(body: bytes) -> None:
-    check_body(read_json(body), body)
-    assert read_json(body) == json.loads(body)
-
-
-@pytest.mark.parametrize("text", ["a\x00", "\ud800", "\x00"])
-def test_a_head_with_what_is_no_text_is_refused_with_its_place(text: str) -> None:
-    with pytest.raises(ContractError, match=r"query\.number: has a character that no text has"):
-        plain_text(text, "query.number")
-
-
-def test_a_form_has_no_nul() -> None:
-    for body in (b"a=%00", b"%00=b", b"a=b%00&c=d"):
-        with pytest.raises(ContractError, match="NUL"):
-            check_body(read_form(body), body)
