@@ -15,7 +15,8 @@ from shared.clock import ManualClock
 from shared.sandbox.site import TENANT
 from tests.contract.retailcrm_server import KEY, RetailCrm
 from tests.contract.uis_kit import TOKEN
-from tests.scenario.edge_kit import MOSCOW, Exchange, Office, UisCall
+from tests.scenario.edge_kit import Exchange, Office
+from tests.scenario.uis_calls_kit import MOSCOW, UisCall
 
 SHOPS = {"shop1": "+74999999999", "shop2": "+74998888888"}
 QUEUE = 90

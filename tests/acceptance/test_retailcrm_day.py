@@ -16,7 +16,6 @@ import pytest
 
 from shared.clock import ManualClock
 from shared.runtime.platform import Choice
-from shared.testing.servers import free_port
 from tests.acceptance.day_kit import MANAGERS, SHOPS, Day, Manager, Step, site_text
 from tests.contract.retailcrm_server import RetailCrm, retail_crm
 from tests.contract.uis_kit import an_account
@@ -208,13 +207,12 @@ async def test_a_working_day(choice: Choice) -> None:  # noqa: F811  the fixture
     clock = ManualClock(MORNING)
     kinds = cycle(("manager", "queue", "click", "missed", "transfer", "busy", "click"))
     shops = cycle(SHOPS)
-    port = free_port()
     async with an_account() as account, retail_crm() as crm:
         uis = Exchange(account, clock, *(manager.employee for manager in MANAGERS))
         a_crm_with_people(crm)
         day = Day(clock, uis, crm)
         site = site_text(uis, crm, AT_ONCE)
-        async with an_office(choice, clock, uis, crm, site=site, port=port) as office:
+        async with an_office(choice, clock, uis, crm, site=site) as office:
             day.in_office(office)
             await registered(office)
             await day.office.until(lambda: is_told_who_is_unknown(office), of="user 99")
@@ -226,7 +224,7 @@ async def test_a_working_day(choice: Choice) -> None:  # noqa: F811  the fixture
             assert len(day.crm.calls) == len(day.table) - 1
 
         site = site_text(uis, crm, IN_TEN_MINUTES)
-        async with an_office(choice, clock, uis, crm, site=site, port=port) as office:
+        async with an_office(choice, clock, uis, crm, site=site) as office:
             day.in_office(office)
             await day.play(longest[3:])
             await day.until(12, 20)

@@ -94,6 +94,8 @@ class RetailCrm:
         self.drops: set[str] = set()
         #: Codes of extensions that the upload knows nobody for.
         self.unknown_codes: set[str] = set()
+        #: Beginning of an address that it was told → where a proxy there leads.
+        self.led: dict[str, str] = {}
         self._session: aiohttp.ClientSession | None = None
 
     # -- what a test does ----------------------------------------------------------------------
@@ -186,6 +188,8 @@ class RetailCrm:
             for name, value in query.items()
             if value is not None
         )
+        for public, inside in self.led.items():
+            url = url.replace(public, inside)
         whole = f"{url}{'&' if '?' in url else '?'}{'&'.join(pairs)}{behind}"
         if self._session is None:
             self._session = aiohttp.ClientSession()

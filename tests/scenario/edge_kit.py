@@ -2,10 +2,10 @@
 An office between a UIS account and retailCRM, over the whole mesh: the account's calls are played by
 the documents of its notifications and its report, and time is the test's.
 
-    async with an_office(choice, clock) as office:
-        call = office.uis.comes_in("79260000001", shop_number)
-        await office.play(call.begins(), after=0)
-        await office.play(call.rings(25), after=3)
+    async with an_office(choice, clock, uis, crm, site=text) as office:
+        call = office.uis.comes_in("79260000001", "74999999999")
+        await office.notify(call.rings(25, clock.now()))
+        await office.until(lambda: bool(crm.shown_to(24)), of="the card")
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import aiohttp
 from pydantic import SecretStr
@@ -25,204 +24,18 @@ from services.catalog import CATALOG, consumers
 from services.cli.demo import prepare
 from shared.clock import ManualClock
 from shared.contracts.calls import CallRecord
-from shared.ids import call_id, reference
 from shared.runtime.host import running
 from shared.runtime.platform import Choice, open_platform
 from shared.runtime.service import Platform
 from shared.runtime.settings import HttpSettings, OpsSettings
-from shared.sandbox.site import TENANT
-from shared.testing.servers import free_port
 from tests.contract.retailcrm_server import RetailCrm
 from tests.contract.uis_kit import Account, Method, error, result
+from tests.scenario.uis_calls_kit import PBX, Row, UisCall, local
 
-PBX, CRM = "uis", "shop"
-MOSCOW = ZoneInfo("Europe/Moscow")
+PUBLIC_URL = "https://mesh.example"
 #: How far the clock goes on while something is waited for, for each turn of the loop.
 _TICK = timedelta(milliseconds=5)
 _STEP = timedelta(seconds=1)
-
-Row = dict[str, Any]
-
-
-# -- the account's calls ---------------------------------------------------------------------------
-
-
-@dataclass
-class _Asked:
-    """An employee whom the call was offered to: a leg of the report."""
-
-    employee: int
-    rang: datetime
-    answered: datetime | None = None
-    left: datetime | None = None
-    reason: str = ""
-
-
-@dataclass
-class UisCall:
-    """
-    A call session of the account. Its methods return the bodies of notifications, for what happens
-    at that moment, and keep what the report will say.
-    """
-
-    session: int
-    contact: str
-    #: Digits of the account's number in it.
-    virtual: str
-    began: datetime
-    #: Of a click: what the order named it, and who asked for it.
-    external_id: str | None = None
-    employee: int | None = None
-    asked: list[_Asked] = field(default_factory=list)
-    #: Of the customer of a click.
-    picked_up: datetime | None = None
-    ended: datetime | None = None
-    #: Why a click came to nothing at the customer's end.
-    reason: str = "subscriber_disconnects"
-    recorded: bool = True
-
-    @property
-    def is_click(self) -> bool:
-        return self.external_id is not None
-
-    @property
-    def call_id(self) -> str:
-        return call_id(TENANT, PBX, str(self.session))
-
-    @property
-    def reference(self) -> str:
-        """Its ``externalId`` at the CRM."""
-        return reference(self.call_id)
-
-    @property
-    def talked(self) -> int:
-        if self.is_click:
-            return _seconds(self.ended, self.picked_up)
-        return sum(_seconds(leg.left or self.ended, leg.answered) for leg in self.asked)
-
-    def incoming(self, at: datetime) -> Row:
-        return self._said("incoming", at)
-
-    def rings(self, employee: int, at: datetime) -> Row:
-        self.asked.append(_Asked(employee, at))
-        return self._said("ringing", at, employee)
-
-    def answers(self, employee: int, at: datetime) -> Row:
-        """Of a click: the customer has picked up, too."""
-        leg = self._leg(employee)
-        leg.answered = leg.answered or at
-        if self.is_click:
-            self.picked_up = at
-        return self._said("answered", at, employee)
-
-    def picks_up(self, employee: int, at: datetime) -> None:
-        """The employee whose click it is; the account does not notify of that."""
-        self._leg(employee).answered = at
-
-    def leaves(self, employee: int, at: datetime) -> Row:
-        leg = self._leg(employee)
-        leg.left, leg.reason = at, "transfer_disconnects"
-        talked = _seconds(at, leg.answered)
-        return self._said("talk_ended", at, employee, talk_time_duration=talked)
-
-    def ends(self, at: datetime, **more: Any) -> Row:
-        self.ended = at
-        talked = self.talked
-        last = self.asked[-1].employee if self.asked else None
-        told: Row = {"is_lost": not talked, "talk_time_duration": talked, **more}
-        return self._said("ended", at, last, **told)
-
-    @property
-    def record_id(self) -> str:
-        return f"{self.session:032x}"
-
-    def report(self) -> list[Row]:
-        """Its legs, as the Data API has them."""
-        assert self.ended is not None
-        rows = [self._employee_row(leg) for leg in self.asked]
-        if not self.is_click:
-            rows.insert(0, self._row(self.began, self.began, self.ended, direction="in"))
-        elif self.asked and self.asked[0].answered is not None:
-            reason = "subscriber_disconnects" if self.picked_up else self.reason
-            began = self.asked[0].answered
-            rows.append(self._row(began, self.picked_up, self.ended, finish_reason=reason))
-        for number, row in enumerate(rows):
-            row["id"] = self.session * 100 + number
-        return rows
-
-    def _employee_row(self, leg: _Asked) -> Row:
-        others = any(one.answered for one in self.asked if one is not leg)
-        reason = leg.reason or ("another_operator_answer" if others else "no_operator_answer")
-        if leg.answered is not None:
-            reason = leg.reason or "operator_disconnects"
-        end = leg.left or (self.ended if leg.answered or not others else self._first_answer())
-        assert end is not None
-        is_recorded = leg.answered is not None and self.recorded and self.talked
-        return self._row(
-            leg.rang,
-            leg.answered,
-            end,
-            is_operator=True,
-            employee_id=leg.employee,
-            finish_reason=reason,
-            call_records=[self.record_id] if is_recorded else [],
-        )
-
-    def _first_answer(self) -> datetime | None:
-        return next((leg.answered for leg in self.asked if leg.answered), self.ended)
-
-    def _row(self, start: datetime, connected: datetime | None, end: datetime, **more: Any) -> Row:
-        row: Row = {
-            "call_session_id": self.session,
-            "start_time": _local(start),
-            "connect_time": _local(connected) if connected else None,
-            "duration": _seconds(end, connected),
-            "total_duration": _seconds(end, start),
-            "finish_reason": "subscriber_disconnects",
-            "direction": "out",
-            "virtual_phone_number": self.virtual,
-            "calling_phone_number": self.virtual if self.is_click else self.contact,
-            "called_phone_number": self.contact if self.is_click else self.virtual,
-            "is_operator": False,
-            "is_coach": False,
-            "is_talked": connected is not None,
-            "employee_id": None,
-            "employee_full_name": None,
-            "employee_phone_number": None,
-            "contact_phone_number": self.contact,
-            "contact_full_name": None,
-            "call_records": [],
-        }
-        return row | more
-
-    def _leg(self, employee: int) -> _Asked:
-        return next(leg for leg in reversed(self.asked) if leg.employee == employee)
-
-    def _said(self, event: str, at: datetime, employee: int | None = None, **more: Any) -> Row:
-        return {
-            "event": event,
-            "call_session_id": self.session,
-            "notification_time": _local(at),
-            "notification_timestamp": at.timestamp(),
-            "start_time": _local(self.began),
-            "direction": "out" if self.is_click else "in",
-            "is_internal": False,
-            "call_source": "callapi" if self.is_click else "va",
-            "external_id": self.external_id,
-            "virtual_phone_number": self.virtual,
-            "contact_phone_number": self.contact,
-            "employee_id": employee,
-            **more,
-        }
-
-
-def _seconds(end: datetime | None, start: datetime | None) -> int:
-    return int((end - start).total_seconds()) if end is not None and start is not None else 0
-
-
-def _local(at: datetime) -> str:
-    return at.astimezone(MOSCOW).strftime("%Y-%m-%d %H:%M:%S")
-
 
 # -- the account -----------------------------------------------------------------------------------
 
@@ -272,7 +85,7 @@ class Exchange:
         now = self._clock.now()
         body = {
             "event": "status",
-            "notification_time": _local(now),
+            "notification_time": local(now),
             "notification_timestamp": now.timestamp(),
             "employee_id": employee,
             "employee_status": word,
@@ -304,7 +117,7 @@ class Exchange:
         call = self.calls.get(session)
         if call is None or call.ended is None:
             return result([])
-        begins = (_local(call.began), _local(call.ended))
+        begins = (local(call.began), local(call.ended))
         is_within = asked["date_from"] <= min(begins) and max(begins) <= asked["date_till"]
         return result(
             [{name: row[name] for name in asked["fields"]} for row in call.report()]
@@ -430,12 +243,9 @@ async def an_office(
     crm: RetailCrm,
     *,
     site: str,
-    port: int | None = None,
 ) -> AsyncIterator[Office]:
-    """*site* is applied each time that the mesh starts; *port*: that of a mesh that starts again."""
-    port = port or free_port()
-    url = f"http://127.0.0.1:{port}"
-    choice = replace(choice, mesh=choice.mesh.model_copy(update={"public_url": url}))
+    """*site* is applied each time that the mesh starts."""
+    choice = replace(choice, mesh=choice.mesh.model_copy(update={"public_url": PUBLIC_URL}))
     ticking = asyncio.create_task(_ticking(clock))
     async with (
         open_platform(choice, consumers=consumers(), clock=clock) as platform,
@@ -445,10 +255,12 @@ async def an_office(
         async with running(
             [entry.build for entry in CATALOG.values()],
             platform,
-            http=HttpSettings(port=port),
+            http=HttpSettings(port=0),
             ops=OpsSettings(port=0),
             drain=choice.mesh.drain,
         ) as state:
+            url = f"http://127.0.0.1:{state.http_port}"
+            crm.led = {PUBLIC_URL: url}
             office = Office(uis, crm, platform, clock, url, key, session)
             uis.notify = office.notify
             ticking.cancel()

@@ -20,7 +20,8 @@ from shared.sandbox.site import TENANT
 from tests.contract.retailcrm_server import KEY, retail_crm
 from tests.contract.streams_kit import listening
 from tests.contract.uis_kit import TOKEN, an_account, error
-from tests.scenario.edge_kit import MOSCOW, Exchange, Office, Row, UisCall, an_office
+from tests.scenario.edge_kit import PUBLIC_URL, Exchange, Office, an_office
+from tests.scenario.uis_calls_kit import MOSCOW, Row, UisCall
 
 SHOP1, SHOP2 = "+74999999999", "+74998888888"
 CUSTOMER, STRANGER = "79121234567", "79127654321"
@@ -124,7 +125,7 @@ async def test_telephony_is_activated_with_both_addresses(
         crm = office.crm
         telephony = crm.telephony
         assert telephony is not None
-        token = telephony["makeCallUrl"].removeprefix(f"{office.url}/v1/crm-calls/")
+        token = telephony["makeCallUrl"].removeprefix(f"{PUBLIC_URL}/v1/crm-calls/")
         assert token.endswith("/dial")
         status_url = telephony["changeUserStatusUrl"]
         assert status_url == telephony["makeCallUrl"].removesuffix("dial") + "status"
