@@ -68,7 +68,7 @@ down: ## Stop the containers; data stays in their volumes
 # -- developing --------------------------------------------------------------------------------
 
 test: setup ## Run every test lane, with real RabbitMQ and MongoDB
-	$(BIN)/python -m shared.testing.backends $(BIN)/pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m shared.testing.backends $(BIN)/pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder --durations=25
 
 tests/real/tools/node_modules/.built: tests/real/tools/package-lock.json
 	@deploy/scripts/ensure-tools.sh npm

@@ -5,7 +5,7 @@ keep no state and know no token endpoints, limits, unknown query parameters, unk
 JSON inside a form.
 
 Our own descriptions are in ``tests/data/crm-specs``. The vendors' may not be copied: they are read
-from the folder that ``CALLMESH_VENDOR_SPECS`` names, and only then.
+from the folder that ``CALLMESH_TEST_VENDOR_SPECS`` names, and only then.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import yaml
 
 from shared.testing.servers import LocalServer, NoServer
 
-VENDOR_SPECS = "CALLMESH_VENDOR_SPECS"
+VENDOR_SPECS = "CALLMESH_TEST_VENDOR_SPECS"
 OWN = ("bitrix24", "hubspot", "retailcrm", "salesforce")
 VENDORS = ("pipedrive", "sugarcrm", "zendesk", "zoho")
 
@@ -36,7 +36,7 @@ _ENVIRONMENT: Mapping[str, str] = os.environ  # noqa: TID251  the tests' own set
 def spec_for(name: str, environment: Mapping[str, str] = _ENVIRONMENT) -> Path | None:
     """
     The description that stands in for the CRM *name*; None for a vendor's that is not to be had
-    because ``CALLMESH_VENDOR_SPECS`` is not set. Raises FileNotFoundError where it is set and its
+    because ``CALLMESH_TEST_VENDOR_SPECS`` is not set. Raises FileNotFoundError where it is set and its
     folder lacks the file, ValueError for a CRM that has no description.
     """
     if name in OWN:
@@ -53,7 +53,7 @@ def spec_for(name: str, environment: Mapping[str, str] = _ENVIRONMENT) -> Path |
 
 
 def specs_at_hand(environment: Mapping[str, str] = _ENVIRONMENT) -> tuple[str, ...]:
-    """The names to test: ours always, all of the vendors' where ``CALLMESH_VENDOR_SPECS`` is set."""
+    """The names to test: ours always, all of the vendors' where ``CALLMESH_TEST_VENDOR_SPECS`` is set."""
     return OWN + VENDORS if environment.get(VENDOR_SPECS) else OWN
 
 

@@ -21,7 +21,7 @@ from shared.storage.sqlite import SqliteStore
 from shared.testing.builders import NOON, a_call
 from tests.acceptance.test_processes import callmesh, environment
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(400)
 
 SITE = "tenants: [{tenant: acme, region: GB, zone: Europe/Berlin}]\n"
 CALLS_MADE = 520

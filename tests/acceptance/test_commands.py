@@ -9,7 +9,7 @@ import pytest
 
 from tests.acceptance.test_processes import callmesh
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture

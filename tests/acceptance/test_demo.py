@@ -18,7 +18,7 @@ import pytest
 
 from shared.sandbox.demo import CALLS
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(400)
 
 
 def demo(folder: Path, *options: str, **settings: str) -> subprocess.Popen[str]:

@@ -22,7 +22,7 @@ from shared.testing.waiting import eventually
 from tests.acceptance.test_processes import callmesh, environment
 from tests.contract.dial_kit import SECOND, Floor, Replica, Seen
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(400)
 
 SITE = f"tenants: [{{tenant: {TENANT}, region: GB, zone: Europe/Berlin}}]\n"
 

@@ -27,7 +27,7 @@ from shared.storage.sqlite import SqliteStore
 from shared.testing.builders import a_call
 from tests.acceptance.test_processes import callmesh, environment, serving
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(400)
 
 SETTINGS = {"CALLMESH_NET_ALLOW": "127.0.0.0/8", "COLUMNS": "220"}
 EXCHANGE = Exchange(

@@ -18,7 +18,7 @@ from shared.sandbox.site import PBX, TENANT, site_file
 from shared.testing.waiting import eventually
 from tests.mesh.processes import Mesh
 
-pytestmark = [pytest.mark.rabbitmq, pytest.mark.mongodb, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.rabbitmq, pytest.mark.mongodb, pytest.mark.timeout(400)]
 
 
 async def test_killed_services_lose_no_call_and_double_no_entry(

@@ -20,7 +20,7 @@ import pytest
 from services.catalog import CATALOG
 from shared.testing.servers import free_port
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(400)
 
 
 def environment(folder: Path, **settings: str) -> dict[str, str]:

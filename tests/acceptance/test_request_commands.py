@@ -17,7 +17,7 @@ from shared.sqlite import SqliteFile
 from shared.storage.sqlite import SqliteStore
 from tests.acceptance.test_processes import callmesh
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(400)
 
 SITE = "tenants: [{tenant: acme, region: GB, zone: Europe/Berlin}]\n"
 LINES: tuple[dict[str, Any], ...] = (

@@ -12,7 +12,7 @@ import pytest
 from shared.yamltext import read_yaml
 from tests.acceptance.test_processes import callmesh
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(400)
 
 SITE = """\
 tenants:

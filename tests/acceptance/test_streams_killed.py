@@ -25,7 +25,7 @@ from shared.testing.waiting import eventually
 from tests.contract.streams_kit import Page, listening
 from tests.mesh.processes import EmbeddedMesh, Mesh
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(400)
 
 JANE, STRANGER = "+447700900123", "+447700900999"
 MINE = "/v1/agents/101/events"

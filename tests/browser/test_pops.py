@@ -16,7 +16,7 @@ from shared.testing.waiting import eventually
 from tests.browser.chromium import Browser, Tab
 from tests.browser.desk_kit import Desk, PageServer, desk_at
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(400)
 
 MORNING = datetime(2026, 11, 21, 9, tzinfo=UTC)
 JANE = "Jane Doe"

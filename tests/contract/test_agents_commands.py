@@ -23,7 +23,7 @@ from shared.runtime.settings import (
 from shared.testing.waiting import eventually
 from tests.contract.test_pbx_commands import said
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(400)
 
 SITE = """\
 version: 1

@@ -26,6 +26,7 @@ from shared.testing.bus_contract import (
     publishing,
     the_only_letter,
 )
+from shared.testing.sweeping import sweep
 from shared.testing.waiting import eventually
 
 pytestmark = pytest.mark.rabbitmq
@@ -40,7 +41,7 @@ class TestRabbitBus(BusContract):
         self.names = Topology(f"test-{new_id().hex[:10]}")
         self.consumers: set[Consumer] = set()
         yield
-        await self.swept()
+        sweep(self.url, self.names, self.consumers)
 
     @asynccontextmanager
     async def opened(
@@ -65,19 +66,6 @@ class TestRabbitBus(BusContract):
     async def inject(self, bus: MessageBus, data: bytes, *, consumer: Consumer, to: str) -> None:
         key = self.names.routing_key(to, consumer.contract.wire_name())
         await self.put(data, {"x-tenant": "a-header-is-not-believed"}, events_key=key)
-
-    async def swept(self) -> None:
-        names = self.names
-        async with await aio_pika.connect(self.url) as connection:
-            channel = await connection.channel()
-            for consumer in self.consumers:
-                await channel.queue_delete(names.work(consumer))
-                await channel.queue_delete(names.dead(consumer.service))
-                await channel.queue_delete(names.asks(consumer.contract.wire_name()))
-            for step in RETRY_STEPS:
-                await channel.queue_delete(names.retry(step))
-                await channel.exchange_delete(names.retry(step))
-            await channel.exchange_delete(names.events)
 
     async def test_replicas_share_the_work_and_each_has_its_screens(self) -> None:
         """What one process cannot show: a copy per service, but a live copy per process."""

@@ -254,7 +254,7 @@ async def test_hooks_of_a_pbx_that_sends_none_any_more_are_named(archive: Archiv
 # -- the command ----------------------------------------------------------------------------
 
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 from shared.testing.backends import AMQP, MONGO
 from shared.testing.waiting import eventually
 
-pytestmark = [pytest.mark.rabbitmq, pytest.mark.mongodb, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.rabbitmq, pytest.mark.mongodb, pytest.mark.timeout(400)]
 
 
 async def test_whoever_ends_the_starter_ends_its_servers_too(tmp_path: Path) -> None:

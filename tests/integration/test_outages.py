@@ -31,7 +31,7 @@ from shared.testing.servers import LocalMongo, LocalRabbit
 from shared.testing.waiting import eventually
 from tests.scenario.conftest import WholeMesh, opened
 
-pytestmark = [pytest.mark.rabbitmq, pytest.mark.mongodb, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.rabbitmq, pytest.mark.mongodb, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")

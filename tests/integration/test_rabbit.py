@@ -35,7 +35,7 @@ from shared.testing.bus_contract import Seen, listening, publishing, the_only_le
 from shared.testing.servers import LocalRabbit
 from shared.testing.waiting import eventually
 
-pytestmark = [pytest.mark.rabbitmq, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.rabbitmq, pytest.mark.timeout(400)]
 
 JOURNAL = Consumer("journal", CallStarted)
 

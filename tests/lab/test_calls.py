@@ -22,7 +22,7 @@ from tests.lab.mesh import agi_environment, running_here
 from tests.lab.routed_calls import CALLS
 from tests.lab.table import EXPECTED, ROWS, Row, all_of, as_cells, given
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 
 #: More only make a machine of two cores late with its answers.
 _AT_ONCE = 8

@@ -43,7 +43,7 @@ from tests.mesh.processes import Mesh
 pytestmark = [
     pytest.mark.rabbitmq,
     pytest.mark.mongodb,
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(400),
     pytest.mark.asyncio(loop_scope="module"),
 ]
 

@@ -36,7 +36,7 @@ from tests.lab.asterisk.server import AMI_PORT, SECRET, Asterisk
 from tests.lab.asterisk.sip_scripts import Phone
 from tests.lab.asterisk.sipp import Playing, Sipp
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.timeout(400), pytest.mark.asyncio(loop_scope="module")]
 
 WITHIN = timedelta(seconds=5)
 #: The sample's `CM_NUMBER`.

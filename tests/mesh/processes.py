@@ -17,7 +17,8 @@ from typing import Self
 import pymongo
 from pydantic import SecretStr
 
-from services.catalog import CATALOG
+from services.catalog import CATALOG, consumers
+from shared.bus.topology import Topology
 from shared.ids import new_id
 from shared.runtime.platform import Choice
 from shared.runtime.settings import (
@@ -30,6 +31,7 @@ from shared.runtime.settings import (
 )
 from shared.secrets import new_key
 from shared.testing.servers import free_port
+from shared.testing.sweeping import sweep
 
 _READY_WITHIN = 60.0
 
@@ -156,6 +158,7 @@ class Mesh:
         trace: TracebackType | None,
     ) -> None:
         self.end()
+        sweep(self.amqp_url, Topology(self.name), consumers())
         with pymongo.MongoClient[dict[str, object]](self.mongo_url) as client:
             client.drop_database(self.name)
 

@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestServer
 from shared.testing.directus import PEOPLE, Directus, directus
 from shared.testing.waiting import eventually
 
-pytestmark = pytest.mark.timeout(120)  # it makes its database first
+pytestmark = pytest.mark.timeout(400)  # it makes its database first
 
 
 def client(crm: Directus) -> aiohttp.ClientSession:

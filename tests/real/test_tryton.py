@@ -11,7 +11,7 @@ import pytest
 
 from shared.testing.tryton import Tryton, tryton
 
-pytestmark = pytest.mark.timeout(120)  # it makes its database first
+pytestmark = pytest.mark.timeout(400)  # it makes its database first
 
 
 class Client:

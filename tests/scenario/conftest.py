@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from services.catalog import CATALOG, consumers
 from services.cli.demo import prepare
+from shared.bus.topology import Topology
 from shared.ids import new_id
 from shared.runtime.host import Running, running
 from shared.runtime.platform import Choice, open_platform
@@ -35,6 +36,7 @@ from shared.sandbox.demo import MeshApi
 from shared.sandbox.pbx import SandboxPbx
 from shared.sandbox.site import PBX, TENANT, site_file
 from shared.secrets import new_key
+from shared.testing.sweeping import sweep
 from shared.testing.waiting import eventually
 
 
@@ -106,6 +108,7 @@ def choice(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
         MongoSettings(url=SecretStr(mongo_url), database=name),
         net,
     )
+    sweep(request.getfixturevalue("amqp_url"), Topology(name), consumers())
     with pymongo.MongoClient[dict[str, object]](mongo_url) as client:
         client.drop_database(name)
 

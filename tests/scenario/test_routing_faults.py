@@ -352,9 +352,9 @@ def by_tier_and_manager(crm_url: str) -> tuple[SiteText, dict[str, str]]:
 
 @pytest.mark.rabbitmq
 @pytest.mark.mongodb
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 async def test_while_the_store_is_frozen_calls_are_routed_from_memory_and_in_time(
-    mongod: LocalMongo, amqp_url: str, crm: SandboxCrm
+    mongod: LocalMongo, rabbit: LocalRabbit, crm: SandboxCrm
 ) -> None:
     name = f"test-{new_id().hex[:10]}"
     choice = Choice(
@@ -365,7 +365,7 @@ async def test_while_the_store_is_frozen_calls_are_routed_from_memory_and_in_tim
             settings_poll=timedelta(milliseconds=100),
             drain=timedelta(seconds=1),
         ),
-        AmqpSettings(url=SecretStr(amqp_url), prefix=name),
+        AmqpSettings(url=SecretStr(rabbit.url), prefix=name),
         MongoSettings(url=SecretStr(mongod.url), database=name),
         NetSettings(allow="127.0.0.0/8"),
     )
@@ -400,7 +400,7 @@ async def test_while_the_store_is_frozen_calls_are_routed_from_memory_and_in_tim
 
 
 @pytest.mark.rabbitmq
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 async def test_while_the_broker_is_stopped_calls_are_routed_and_it_is_told_when_it_is_back(
     rabbit: LocalRabbit, crm: SandboxCrm, tmp_path: Path
 ) -> None:
