@@ -51,8 +51,7 @@ def shown(
         (numbers.campaigns.get(campaign) if campaign else None)
         or of_shop
         or asked
-        or numbers.agents.get(extension)
-        or numbers.default
+        or numbers.of(extension)
     )
     return Shown(number, shop)
 

@@ -3,7 +3,7 @@ journal: what became of a call, once, in the CRM; what becomes known later chang
 
 Consumes all call events (CallStarted, CallQueued, CallRinging, CallAnswered, CallHeld,
 CallResumed, CallTransferred, LegEnded, CallEnded, RecordingReady,
-CallSummarised), PbxResynced, CallRouted, ContactResolved,
+CallSummarised), PbxResynced, CallRouted, DialStateChanged, ContactResolved,
 ContactUnknown, and its own CallJournaled and JournalFailed; of ContactChanged live copies, for
 what it has in memory; answers FetchCall, ListCalls,
 FindCalls, SearchCalls, CountCalls,

@@ -78,6 +78,7 @@ class Contents:
             wait_time=share.wait_time,
             number=parse(record.outside_number or "", site.region).key,
             dialled=record.dialled,
+            own_number=_own_number(record, site, share.agent),
             extension=share.agent,
             agent_name=agent.name if agent else None,
             owner_id=owner_id or _fallback(crm.journal, contact),
@@ -123,6 +124,13 @@ class Contents:
         if not found.candidates:
             return known
         return chosen(found.candidates, crm.choose, owner_id=owner_id)
+
+
+def _own_number(record: CallRecord, site: Site, agent: str | None) -> str | None:
+    """The tenant's number in the call: that was called, or that the customer sees."""
+    if record.direction is not Direction.OUTBOUND:
+        return record.dialled
+    return record.caller_id or site.dialing.numbers.of(agent)
 
 
 def _fallback(policy: JournalPolicy, contact: ContactCard | None) -> str | None:

@@ -34,6 +34,7 @@ from shared.contracts.calls import (
     TransferRecord,
 )
 from shared.contracts.contacts import ContactResolved, ContactUnknown
+from shared.contracts.dialing import DialStateChanged
 from shared.contracts.envelope import Event
 from shared.contracts.journal import CallJournaled, JournalFailed
 from shared.contracts.routing import CallRouted, DestinationKind
@@ -213,6 +214,8 @@ class _State:
             case CallSummarised():
                 said = body.model_dump(include=_SUMMARY, exclude_none=True)
                 self.found.update(said)
+            case DialStateChanged():
+                self.found["caller_id"] = body.caller_id or self.found.get("caller_id")
             case CallJournaled():
                 self._journaled(body)
             case JournalFailed():

@@ -42,6 +42,7 @@ from shared.contracts.calls import (
     RecordingReady,
 )
 from shared.contracts.contacts import ContactChanged, ContactResolved, ContactUnknown
+from shared.contracts.dialing import DialStateChanged
 from shared.contracts.envelope import Message
 from shared.contracts.history import CallCount, CallRows, CountCalls, FindCalls, SearchCalls
 from shared.contracts.journal import (
@@ -146,6 +147,13 @@ async def take_event(deps: Deps, message: Message[Any]) -> None:
     due_at = await bring_in_step(deps.calls, deps.entries, record, site, site.crm)
     if due_at is not None:
         deps.wake(due_at)
+
+
+@router.on(DialStateChanged)
+async def note_caller_id(deps: Deps, message: Message[DialStateChanged]) -> None:
+    """Which of the tenant's numbers the customer of a click's call sees."""
+    if message.body.says_caller_id:
+        await take_event(deps, message)
 
 
 @router.on(PbxResynced)

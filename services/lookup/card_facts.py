@@ -26,6 +26,7 @@ from shared.contracts.calls import (
     LegOutcome,
 )
 from shared.contracts.cards import CardMoment
+from shared.contracts.dialing import DialStateChanged
 from shared.moments import Instant
 from shared.site.telling import PopMoment, PopupPolicy
 
@@ -66,6 +67,8 @@ class CardFacts(BaseModel):
     number: str | None = None
     dialled: str | None = None
     caller: str | None = None
+    #: What the customer of a click sees, as its order says.
+    caller_id: str | None = None
     #: Of an outbound call: when the other side rang, and answered.
     customer_rang_at: Instant | None = None
     customer_answered_at: Instant | None = None
@@ -111,6 +114,8 @@ def with_event(
                     "caller": facts.caller or (phone if phone and is_agent(phone) else None),
                 }
             )
+        case DialStateChanged():
+            return facts.model_copy(update={"caller_id": event.caller_id or facts.caller_id})
         case CallRinging() | CallAnswered() if event.own_phone:
             phone = event.callee.extension
             return facts.model_copy(

@@ -185,5 +185,4 @@ def _own_number(site: Site, facts: CardFacts) -> str | None:
     """The tenant's number in the call: that was called, or that the customer sees."""
     if facts.direction is not Direction.OUTBOUND:
         return facts.dialled
-    numbers = site.dialing.numbers
-    return numbers.agents.get(facts.caller or "") or numbers.default
+    return facts.caller_id or site.dialing.numbers.of(facts.caller)

@@ -39,6 +39,7 @@ from shared.contracts.contacts import (
     UserAnswer,
     UsersSynced,
 )
+from shared.contracts.dialing import DialStateChanged
 from shared.contracts.envelope import Message
 from shared.contracts.hooks import CrmHookReceived, ReportedContact
 from shared.contracts.modules import FetchModule, ModuleRecord, RegisterModule
@@ -247,6 +248,14 @@ async def _learn(deps: Deps, message: Message[Any], site: Site, news: CallFacts)
 async def tell_of_phones(deps: Deps, message: Message[Any]) -> None:
     site = _site(deps, message.tenant)
     if site is not None:
+        await deps.cards.heard(site, message)
+
+
+@router.on(DialStateChanged)
+async def tell_of_order(deps: Deps, message: Message[DialStateChanged]) -> None:
+    """Which of the tenant's numbers the customer sees, its order alone says."""
+    told, site = message.body, _site(deps, message.tenant)
+    if site is not None and told.says_caller_id:
         await deps.cards.heard(site, message)
 
 

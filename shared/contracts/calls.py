@@ -297,6 +297,10 @@ class CallRecord(BaseModel):
     direction: Direction | None = None
     caller: Party | None = None
     dialled: str | None = None
+    caller_id: str | None = Field(
+        default=None,
+        description="The number that the customer of a click-to-call sees, where its order says.",
+    )
     queue: str | None = None
     started_at: Instant | None = None
     answered_at: Instant | None = None

@@ -147,6 +147,12 @@ class DialStateChanged(Event):
     def subject(self) -> str:
         return self.dial_id
 
+    @property
+    def says_caller_id(self) -> bool:
+        """Whether it says which number the customer sees of a call that a PBX has told of."""
+        goes_on = self.state is not DialState.REQUESTED and not self.state.is_final
+        return goes_on and None not in {self.call_id, self.caller_id}
+
 
 class DialRecord(DialOrder):
     pbx: Name | None = None

@@ -57,6 +57,8 @@ class JournalEntry:
     wait_time: timedelta
     number: str
     dialled: str | None
+    #: The tenant's own: that was called, or that the customer sees, where it is known.
+    own_number: str | None = None
     extension: str | None
     agent_name: str | None
     owner_id: str | None

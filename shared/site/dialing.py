@@ -62,6 +62,10 @@ class OwnNumbers(Part):
         default=None, description="Of everybody else; without it the PBX decides."
     )
 
+    def of(self, extension: str | None) -> str | None:
+        """What the customer sees of a call that is for no campaign or shop; None: nobody says."""
+        return self.agents.get(extension or "") or self.default
+
     @property
     def all(self) -> frozenset[str]:
         """Numbers that a dial may name itself."""

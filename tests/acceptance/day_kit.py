@@ -171,7 +171,7 @@ class Day:
     async def answers(self, call: UisCall, manager: Manager) -> None:
         await self.office.notify(call.answers(manager.employee, self.now))
         if call.is_click:
-            self._card(manager, "out", f"+{call.contact}", None, None)
+            self._card(manager, "out", f"+{call.contact}", f"+{call.virtual}", None)
         await self._cards_are_there()
         await self._is_known(call, "answered_at")
 
@@ -181,8 +181,7 @@ class Day:
         await self._cards_are_there()
 
     def _hangup(self, call: UisCall, manager: Manager, what: str) -> None:
-        own = None if call.is_click else f"+{call.virtual}"
-        self._card(manager, "hangup", f"+{call.contact}", own, what)
+        self._card(manager, "hangup", f"+{call.contact}", f"+{call.virtual}", what)
 
     async def ends(self, call: UisCall, owner: Manager | None, hangups: dict[Manager, str]) -> None:
         await self.office.notify(call.ends(self.now))
@@ -215,11 +214,11 @@ class Day:
             "duration": talked,
             "durationWaiting": int((until - first).total_seconds()),
             "externalId": call.reference,
+            # Which of the own numbers was called, or is shown: it says for which shop the call is.
+            "externalPhone": f"+{call.virtual}",
         }
         if owner is not None:
             row["userId"] = owner.user
-        if not call.is_click:
-            row["externalPhone"] = f"+{call.virtual}"
         if talked:
             row["recordUrl"] = self.uis.recording_of(call)
         return row

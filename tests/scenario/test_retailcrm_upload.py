@@ -97,6 +97,7 @@ async def test_a_call_has_every_field_of_the_documented_form(shop: Shop) -> None
         call(4, disposition=Disposition.BUSY, dialled=""),
         call(5, disposition=Disposition.FAILED),
         call(6, disposition=Disposition.VOICEMAIL),
+        call(7, direction=Direction.OUTBOUND, own_number="+74997777777"),
     ]
 
     assert await connector.write_entries(calls, within=WITHIN) == [one.reference for one in calls]
@@ -118,9 +119,12 @@ async def test_a_call_has_every_field_of_the_documented_form(shop: Shop) -> None
     }
     assert (sent[1]["type"], sent[1]["code"], "userId" in sent[1]) == ("out", "101", False)
     assert (sent[2]["phone"], sent[2]["duration"]) == ("unknown", 0)
-    assert [one["result"] for one in sent[2:]] == ["no answer", "busy", "failed", "no answer"]
+    results = [one["result"] for one in sent[2:6]]
+    assert results == ["no answer", "busy", "failed", "no answer"]
     # Whose number nobody registered, or is not known, goes with the shop's.
     assert {one["externalPhone"] for one in sent[1:4]} == {"+7-499-888-88-88"}
+    # What the customer of a click saw is one of ours: the click's order says so.
+    assert sent[6]["externalPhone"] == "+74997777777"
 
 
 async def test_a_hundred_and_twenty_calls_are_three_requests(shop: Shop) -> None:

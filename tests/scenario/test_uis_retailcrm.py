@@ -304,12 +304,14 @@ async def test_a_click_is_a_call_of_the_employee_and_is_followed_to_its_end(
     await office.until(lambda: kinds(office, 24) == ["out", "hangup"], of="the card's end")
     out, hangup = office.crm.shown_to(24)
     assert (out["phone"], out["codes"]) == (f"+{CUSTOMER}", ["101"])
+    assert (out["externalPhone"], hangup["externalPhone"]) == (SHOP2, SHOP2), "the record's shop"
     assert hangup["hangupStatus"] == "answered"
     assert kinds(office, 27) == []
 
     said = await uploaded(office, call)
     assert (said["type"], said["phone"], said["userId"]) == ("out", f"+{CUSTOMER}", 24)
     assert (said["result"], said["duration"]) == ("answered", 42)
+    assert said["externalPhone"] == SHOP2
     assert len(office.uis.asked("start.employee_call")) == 1
 
 

@@ -57,6 +57,7 @@ def entry_variables(
         "Duration": ended_at - started_at,
         "Number": entry.number,
         "Dialled": entry.dialled,
+        "OwnNumber": entry.own_number,
         "From": inside if outbound else entry.number,
         "To": entry.number if outbound else entry.dialled or inside,
         "Queue": entry.queue,

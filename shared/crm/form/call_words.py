@@ -37,6 +37,8 @@ OURS: Mapping[str, str] = MappingProxyType(
         "Duration": "a duration: from the start to the end",
         "Number": "of the outside party, E.164 where it is known; empty where it is withheld",
         "Dialled": "the DID, or the number dialled",
+        "OwnNumber": "the tenant's number: the DID, or what the customer of an outbound call sees; "
+        "nothing where it is not known",
         "From": "who called: a number, of an outbound call the extension",
         "To": "who was called: of an inbound call the DID or the extension",
         "Queue": "the queue or ring group that it came through",

@@ -34,6 +34,7 @@ from shared.contracts.calls import (
     TransferKind,
 )
 from shared.contracts.contacts import ContactCard, ContactResolved, ContactUnknown
+from shared.contracts.dialing import DialState, DialStateChanged
 from shared.contracts.envelope import Event
 from shared.contracts.hooks import HookEvent
 from shared.contracts.journal import CallJournaled, JournalFailed
@@ -393,6 +394,22 @@ def test_in_click_to_call_the_customer_s_answer_counts_and_not_the_own_phone() -
     assert (seconds(record.wait_time), seconds(record.talk_time)) == (6, 30)
     assert record.dial_id == "d1"
     assert agent_of(record) == "101"
+
+
+@pytest.mark.parametrize("after", [1.5, 900.0])
+def test_what_the_customer_of_a_click_sees_is_known_by_its_order(after: float) -> None:
+    told = DialStateChanged(
+        dial_id="d1",
+        call_id="c1",
+        extension="101",
+        number="+447700900123",
+        state=DialState.AGENT_RINGING,
+        caller_id="+442079460000",
+    )
+    without = told.model_copy(update={"caller_id": None})
+    record = click_to_call((after, told), (after + 1, without))
+    assert record.caller_id == "+442079460000"
+    assert record.model_copy(update={"caller_id": None}) == click_to_call()
 
 
 def test_click_to_call_that_only_the_agent_took_is_not_answered() -> None:
