@@ -33,6 +33,9 @@ _WAITING = "holding_bridge"
 #: States in which Asterisk rings a phone that has called nobody.
 _RUNG = frozenset({"Down", "Ringing"})
 
+#: Causes with which Busy() and Congestion() refuse a caller; one who gives up has 127.
+_REFUSING = frozenset({17, 34})
+
 ReadEvent = Callable[[AmiMessage, datetime], None]
 
 
@@ -187,9 +190,7 @@ class EventReading(CallBook):
 
     def _hangup_request(self, message: AmiMessage, _: datetime) -> None:
         leg = self._legs.get(message.get("Uniqueid"))
-        # "Busy": the dialplan refused that caller, by Busy() or Congestion(), and nobody hung up.
-        refused = message.get("ChannelStateDesc") == "Busy"
-        if leg is not None and leg.kind is not Kind.LOCAL and not refused:
+        if leg is not None and leg.kind is not Kind.LOCAL and not _is_refused(message):
             leg.call.asked_to_hang_up = leg
 
     def _hangup(self, message: AmiMessage, at: datetime) -> None:
@@ -280,3 +281,12 @@ def is_originated(message: AmiMessage) -> bool:
     """Of a call's first channel: somebody ordered the call, and its phone rings first."""
     state = message.get("ChannelStateDesc")
     return state in _RUNG or bool(message.variable(CLICK_VARIABLE))
+
+
+def _is_refused(request: AmiMessage) -> bool:
+    """
+    The dialplan refused that caller, and nobody hung up. The 486 is on its way before the channel
+    says "Busy": a phone that is fast finds it in "Ring" still.
+    """
+    state = request.get("ChannelStateDesc")
+    return state == "Busy" or (state == "Ring" and whole(request.get("Cause")) in _REFUSING)

@@ -889,12 +889,26 @@ def test_who_asked_for_the_hangup_hung_up(leg: str, who: str) -> None:
     assert the(found, CallEnded).hangup_by == who
 
 
-def test_a_caller_whom_the_dialplan_refuses_did_not_hang_up() -> None:
-    """As a real Asterisk says it of Busy(): the request comes with the channel's state."""
-    refused = event("HangupRequest", 1, Uniqueid="1.0", ChannelStateDesc="Busy")
-    found = replayed([caller_comes(), refused, hangs_up(1, "1.0", "17")])
+@pytest.mark.parametrize(
+    ("state", "cause", "who"),
+    [
+        ("Busy", "17", "pbx"),
+        ("Busy", "34", "pbx"),
+        # His phone has hung up before the channel had its new state.
+        ("Ring", "17", "pbx"),
+        ("Ring", "34", "pbx"),
+        ("Ring", "127", "caller"),
+        ("Up", "17", "caller"),
+    ],
+)
+def test_a_caller_whom_the_dialplan_refuses_did_not_hang_up(
+    state: str, cause: str, who: str
+) -> None:
+    """As a real Asterisk says it of Busy(), of Congestion() and of one who gives up."""
+    asked = event("HangupRequest", 1, Uniqueid="1.0", ChannelStateDesc=state, Cause=cause)
+    found = replayed([caller_comes(), asked, hangs_up(1, "1.0", cause)])
 
-    assert the(found, CallEnded).hangup_by == "pbx"
+    assert the(found, CallEnded).hangup_by == who
 
 
 def test_nobody_s_wish_is_the_pbx_s() -> None:
