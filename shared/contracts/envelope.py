@@ -163,9 +163,16 @@ class _Head(BaseModel):
     tenant: TenantId
 
 
+#: By contract. pydantic forgets a parametrised model of which nobody holds on to the type, and
+#: takes milliseconds to build it again.
+_MESSAGES: dict[type[Contract], type[Message[Any]]] = {}
+
+
 def _message_of(contract: type[C]) -> type[Message[C]]:
-    # pydantic caches parametrised models; a subscript with a variable is no type to mypy.
-    return cast("type[Message[C]]", Message.__class_getitem__(contract))
+    if contract not in _MESSAGES:
+        # A subscript with a variable is no type to mypy.
+        _MESSAGES[contract] = cast("type[Message[Any]]", Message.__class_getitem__(contract))
+    return _MESSAGES[contract]
 
 
 REGISTRY: dict[tuple[str, int], type[Contract]] = {}
