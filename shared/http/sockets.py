@@ -74,7 +74,8 @@ class Sockets:
             return socket.send_str(event.json)
 
         def beat() -> Work:
-            return socket.send_json({"kind": "alive", "id": events.position})
+            now = events.position
+            return socket.send_json({"kind": "alive", "id": now, "position": now})
 
         listening: asyncio.Task[None] | None = None
         try:

@@ -84,7 +84,8 @@ def _beat(events: Events) -> bytes:
     if not isinstance(events, LiveStream):
         return b": alive\n\n"
     position = events.position
-    return f'id: {position}\nevent: alive\ndata: {{"kind":"alive","id":"{position}"}}\n\n'.encode()
+    data = f'{{"kind":"alive","id":"{position}","position":"{position}"}}'
+    return f"id: {position}\nevent: alive\ndata: {data}\n\n".encode()
 
 
 def _frame(event: _Event) -> bytes:

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -21,6 +22,8 @@ from shared.contracts.calls import (
     LegOutcome,
     Party,
 )
+from shared.errors import Unavailable
+from shared.ids import new_id
 from shared.testing.builders import a_call
 from shared.testing.waiting import eventually
 
@@ -136,7 +139,7 @@ async def on_socket(
 async def _hear(ws: aiohttp.ClientWebSocketResponse, heard: Socket) -> None:
     async for message in ws:
         event = json.loads(message.data)
-        heard.last_id = event.get("id", heard.last_id)
+        heard.last_id = event.get("position", heard.last_id)
         if event["kind"] != "alive":
             heard.events.append(event)
     heard.over = True
@@ -184,7 +187,15 @@ class Phones:
 
     async def tell(self, *events: CallEvent) -> None:
         for event in events:
-            await self._publisher.publish(event, tenant=self._tenant)
+            await eventually(partial(self._is_told, event, str(new_id())), within=60)
+
+    async def _is_told(self, event: CallEvent, key: str) -> bool:
+        """A PBX connection tells again what the broker of a busy machine did not confirm in time."""
+        try:
+            await self._publisher.publish(event, tenant=self._tenant, key=key)
+        except Unavailable:
+            return False
+        return True
 
     async def starts(self, call: str, **changes: Any) -> None:
         await self.tell(a_call(call_id=call, caller=Party(number=self._number), **changes))

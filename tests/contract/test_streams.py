@@ -50,7 +50,8 @@ async def test_a_call_comes_event_by_event_each_with_an_id_of_its_own(office: Of
     ]
     assert len({event["id"] for event in heard.events}) == len(heard.events)
     for frame, event in zip(heard.frames, heard.events, strict=True):
-        assert (frame["id"], frame["event"]) == (event["id"], event["kind"])
+        assert (frame["id"], frame["event"]) == (event["position"], event["kind"])
+        assert event["position"].startswith(f"{event['id']}-at-")
     (pop,) = heard.of("pop")
     assert (pop["page_url"], pop["opens"], pop["direction"]) == (PAGE, "automatic", "inbound")
     assert pop["contact"]["display_name"] == "Jane Doe"
@@ -376,8 +377,9 @@ async def test_who_is_too_slow_is_told_so_and_goes_on_when_it_is_back(office: Of
     assert following.is_cut
     assert [placed.event.kind for placed in heard[-2:]] == ["seen", "behind"]
     assert len(heard) == BEHIND + 1
-    last = heard[-2].event.id
-    assert heard[-1].event.id == last
+    last = heard[-2].event.position
+    assert last is not None
+    assert heard[-1].event.position == last
     again = await desk.follow("acme", Wants(extension="101"), last)
     calls = {placed.event.call_id for placed in heard}
     while len(calls) < BEHIND + 51:

@@ -42,6 +42,11 @@ class AgentEvent(BaseModel):
     id: str = Field(
         description="The same from every replica and after a restart: drop what you have had."
     )
+    position: str | None = Field(
+        default=None,
+        description="Where to go on from for who has had it, at any gateway: the last id of a "
+        "server-sent event. Without it: from where you were before.",
+    )
     at: Instant | None = Field(default=None, description="When it happened.")
     extension: str | None = Field(default=None, description="Whose screen.")
     call_id: str | None = None

@@ -1,8 +1,9 @@
 """
 What was told of late, for clients that come back. Pure.
 
-A client names the last event that it had, or a moment up to which it had all. Another replica may
-have heard the events in another order, so what it heard shortly before is told again too.
+A client names the last event that it had and when that was told, or a moment up to which it had
+all. Another replica may have heard the events in another order, so what it heard shortly before is
+told again too; and the last event not yet, so then it goes by the moment.
 """
 
 from __future__ import annotations
@@ -20,12 +21,17 @@ KEPT = timedelta(minutes=10)
 MARGIN = timedelta(seconds=5)
 #: Of one tenant, and of all: a kilobyte each.
 _MOST, _MOST_OF_ALL = 20_000, 100_000
-_MOMENT = re.compile(r"at-([0-9]{1,14})")
+_POSITION = re.compile(r"(?:([A-Za-z0-9]+)-)?at-([0-9]{1,14})")
 
 
 def position_at(moment: datetime) -> str:
     """For who has had all that was told until then."""
     return f"at-{to_ms(moment)}"
+
+
+def position_of(event: AgentEvent, told_at: datetime) -> str:
+    """For who has had *event*, and what was told before it."""
+    return f"{event.id}-{position_at(told_at)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +83,13 @@ class Past:
 
     def since(self, tenant: str, position: str, now: datetime) -> list[AgentEvent] | None:
         """
-        What was told after *position*, an event's id or one of :func:`position_at`, and shortly
-        before it. None: that is not known any more.
+        What was told after *position*, an event's id or one of :func:`position_at` and
+        :func:`position_of`, and shortly before it. None: that is not known any more.
         """
         found = self._tenants[tenant]
-        after = found.by_id.get(position)
-        begin = after.told_at if after else _moment_in(position, now)
+        place = _POSITION.fullmatch(position)
+        after = found.by_id.get((place[1] or "") if place else position)
+        begin = after.told_at if after else _moment_in(place, now)
         if begin is None or (after is None and begin - MARGIN < found.whole_since):
             return None
         wanted: deque[AgentEvent] = deque()
@@ -106,11 +113,10 @@ class Past:
             del found.by_id[oldest.event.id]
 
 
-def _moment_in(position: str, now: datetime) -> datetime | None:
-    found = _MOMENT.fullmatch(position)
-    if found is None:
+def _moment_in(place: re.Match[str] | None, now: datetime) -> datetime | None:
+    if place is None:
         return None
     try:
-        return min(from_ms(int(found[1])), now)
+        return min(from_ms(int(place[2])), now)
     except OverflowError:
         return None

@@ -20,7 +20,7 @@ BEHIND, BEHIND_OF_ALL = 100, 5_000
 #: Whatever it wants to hear, a client is told of these.
 _ALWAYS = frozenset({AgentEventKind.RESET, AgentEventKind.BEHIND})
 
-#: An event's id, or the position that a beat named.
+#: An event's id or position, or the position that a beat named.
 Position = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,64}$")]
 CallId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,64}$")]
 
@@ -141,7 +141,10 @@ class Following(LiveStream[AgentEvent]):
             return None
         self._said_so = True
         event = AgentEvent(
-            kind=AgentEventKind.BEHIND, id=self._position, extension=self.wants.extension
+            kind=AgentEventKind.BEHIND,
+            id=self._position,
+            position=self._position,
+            extension=self.wants.extension,
         )
         return Placed(event, None)
 

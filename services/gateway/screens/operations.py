@@ -29,7 +29,7 @@ routes: Routes[HttpDeps] = Routes(tag="mesh")
 
 _MAX_LISTED = 500
 _List = Annotated[str, StringConstraints(max_length=20_000)]
-_AFTER = "The id of the last event that you had, or of the last beat: what came after it is sent."
+_AFTER = "The last `position` that you had, also that of a beat: what came after it is sent."
 
 
 class _Live(BaseModel):

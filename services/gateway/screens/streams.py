@@ -10,7 +10,7 @@ from typing import Any
 from services.gateway.domain.board import PopBoard
 from services.gateway.domain.cards import PopRules
 from services.gateway.domain.events import AgentEvent, AgentEventKind
-from services.gateway.domain.past import Past, position_at
+from services.gateway.domain.past import Past, position_at, position_of
 from services.gateway.screens.following import Following, GoneOn, Wants
 from shared.clock import Clock
 from shared.http.live import Placed
@@ -50,8 +50,8 @@ class Screens:
             if event.kind is AgentEventKind.RINGING:
                 known = {None: "pending", True: "known", False: "unknown"}[event.contact_known]
                 self._metrics.count("callmesh_pops_total", known)
-            self._past.note(whose, event, now, was_live=was_live)
-            placed = Placed(event, event.id)
+            placed = _placed(event.model_copy(update={"position": position_of(event, now)}))
+            self._past.note(whose, placed.event, now, was_live=was_live)
             for key in ((whose, event.extension), (whose, None)):
                 for following in list(self._open.get(key, ())):
                     following.give(placed)
@@ -92,10 +92,10 @@ class Screens:
         found = self._past.since(tenant, position, self._clock.now())
         if found is not None:
             self._metrics.count("callmesh_stream_starts_total", "resumed")
-            return [Placed(event, event.id) for event in found], position
+            return [_placed(event) for event in found], position
         self._metrics.count("callmesh_stream_starts_total", "reset")
         now = self._position()
-        reset = AgentEvent(kind=AgentEventKind.RESET, id=now, extension=extension)
+        reset = AgentEvent(kind=AgentEventKind.RESET, id=now, position=now, extension=extension)
         return [Placed(reset, None), *self._shown(tenant, extension)], now
 
     def _shown(self, tenant: str, extension: str | None) -> list[Placed[AgentEvent]]:
@@ -106,3 +106,7 @@ class Screens:
         self._open[key].discard(following)
         if not self._open[key]:
             del self._open[key]
+
+
+def _placed(event: AgentEvent) -> Placed[AgentEvent]:
+    return Placed(event, event.position)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.gateway.domain import AgentEvent, AgentEventKind, PopBoard
-from services.gateway.domain.past import MARGIN, Past, position_at
+from services.gateway.domain.past import MARGIN, Past, position_at, position_of
 from services.gateway.domain.rebuilding import events_in
 from services.journal.domain import Seen, fold
 from shared.contracts.calls import CallRecord, Direction, LegOutcome, Party, TransferKind
@@ -74,6 +74,20 @@ def test_from_a_moment_on_with_the_margin() -> None:
     now = LATER + timedelta(minutes=1)
     assert after(found, position_at(LATER + 2 * MARGIN), now) == ["b", "c"]
     assert after(found, position_at(LATER + 2 * MARGIN + SECOND), now) == ["c"]
+
+
+def test_an_event_goes_before_the_moment_that_is_said_with_it() -> None:
+    """It was told there by another clock, or at another time, than here."""
+    found = past("a", "b", "c")
+    assert after(found, position_of(event("b"), LATER + timedelta(minutes=1))) == ["c"]
+
+
+def test_an_event_that_is_not_heard_here_yet_is_placed_by_the_moment() -> None:
+    found = past("a", "b", "c", apart=MARGIN)
+    now = LATER + timedelta(minutes=1)
+    assert after(found, position_of(event("d"), LATER + 2 * MARGIN), now) == ["b", "c"]
+    assert after(found, position_of(event("d"), NOON), now) is None
+    assert after(found, "d", now) is None
 
 
 def test_a_moment_to_come_is_now() -> None:
