@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from shared.clock import SystemClock
 from shared.ids import call_id
 from shared.sandbox.recording import Cast
 from shared.sandbox.site import PBX, TENANT
@@ -18,7 +19,7 @@ from tests.browser.desk_kit import Desk, PageServer, desk_at
 
 pytestmark = pytest.mark.timeout(400)
 
-MORNING = datetime(2026, 11, 21, 9, tzinfo=UTC)
+MORNING = SystemClock().now().replace(microsecond=0) - timedelta(hours=1)
 JANE = "Jane Doe"
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 
 import pytest
 
+from shared.clock import SystemClock
 from shared.contracts.calls import CallRecord, EntryState
 from shared.ids import call_id
 from shared.runtime.platform import Choice
@@ -16,7 +16,7 @@ from shared.sandbox.site import PBX, TENANT
 from shared.testing.waiting import eventually
 from tests.scenario.conftest import WholeMesh, opened
 
-CAST = Cast(started_at=datetime(2026, 11, 21, 9, tzinfo=UTC), serial=1)
+CAST = Cast(started_at=SystemClock().now().replace(microsecond=0), serial=1)
 IDENTITY = call_id(TENANT, PBX, CAST.linkedid)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from shared.clock import SystemClock
 from shared.contracts.calls import CallRecord, Disposition, EntryState
 from shared.ids import call_id
 from shared.sandbox.demo import is_settled
@@ -18,12 +19,13 @@ from shared.sandbox.site import PBX, TENANT
 from shared.testing.waiting import eventually
 from tests.scenario.conftest import WholeMesh
 
-MORNING = datetime(2026, 11, 21, 9, tzinfo=UTC)
+#: A PBX's clock is believed that is less than a day off.
+AN_HOUR_AGO = SystemClock().now().replace(microsecond=0) - timedelta(hours=1)
 ANNA, BEN = (user["id"] for user in USERS)
 
 
 def a_cast(**changes: Any) -> Cast:
-    return Cast(**{"started_at": MORNING, "serial": 1, **changes})
+    return Cast(**{"started_at": AN_HOUR_AGO, "serial": 1, **changes})
 
 
 async def the_record(mesh: WholeMesh, cast: Cast) -> CallRecord:
@@ -105,7 +107,7 @@ async def test_a_known_caller_is_routed_popped_and_journaled(
     assert entry["id"] == record.entries[0].entry_id
     assert entry["Call_Type"] == "Inbound"
     assert entry["Call_Duration"] == "00:03"
-    assert entry["Call_Start_Time"] == "2026-11-21T09:00:00+00:00"
+    assert entry["Call_Start_Time"] == AN_HOUR_AGO.isoformat()
     assert entry["Who_Id"] == {"id": "829914000000600001"}
     assert entry["Owner"] == {"id": ANNA}
     assert "What_Id" not in entry
