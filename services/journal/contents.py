@@ -78,7 +78,12 @@ class Contents:
             wait_time=share.wait_time,
             number=parse(record.outside_number or "", site.region).key,
             dialled=record.dialled,
-            own_number=_own_number(record, site, share.agent),
+            own_number=site.dialing.numbers.in_call(
+                record.direction,
+                dialled=record.dialled,
+                caller_id=record.caller_id,
+                extension=share.agent,
+            ),
             extension=share.agent,
             agent_name=agent.name if agent else None,
             owner_id=owner_id or _fallback(crm.journal, contact),
@@ -124,13 +129,6 @@ class Contents:
         if not found.candidates:
             return known
         return chosen(found.candidates, crm.choose, owner_id=owner_id)
-
-
-def _own_number(record: CallRecord, site: Site, agent: str | None) -> str | None:
-    """The tenant's number in the call: that was called, or that the customer sees."""
-    if record.direction is not Direction.OUTBOUND:
-        return record.dialled
-    return record.caller_id or site.dialing.numbers.of(agent)
 
 
 def _fallback(policy: JournalPolicy, contact: ContactCard | None) -> str | None:

@@ -174,15 +174,13 @@ def card_of(
         call_id=call_id,
         direction=facts.direction or Direction.INBOUND,
         number=facts.outside_number or "",
-        own_number=_own_number(screen.site, facts),
+        own_number=screen.site.dialing.numbers.in_call(
+            facts.direction,
+            dialled=facts.dialled,
+            caller_id=facts.caller_id,
+            extension=facts.caller,
+        ),
         extensions=tuple(extensions),
         users={one: users[one] for one in extensions if one in users},
         disposition=due.disposition,
     )
-
-
-def _own_number(site: Site, facts: CardFacts) -> str | None:
-    """The tenant's number in the call: that was called, or that the customer sees."""
-    if facts.direction is not Direction.OUTBOUND:
-        return facts.dialled
-    return facts.caller_id or site.dialing.numbers.of(facts.caller)

@@ -8,6 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, PlainSerializer, StringConstraints, field_validator, model_validator
 
+from shared.contracts.calls import Direction
 from shared.contracts.dialing import Word
 from shared.ids import Extension
 from shared.phone import is_region
@@ -65,6 +66,25 @@ class OwnNumbers(Part):
     def of(self, extension: str | None) -> str | None:
         """What the customer sees of a call that is for no campaign or shop; None: nobody says."""
         return self.agents.get(extension or "") or self.default
+
+    def in_call(
+        self,
+        direction: Direction | None,
+        *,
+        dialled: str | None,
+        caller_id: str | None,
+        extension: str | None,
+    ) -> str | None:
+        """
+        The tenant's number in a call: that was called, or that the customer sees. *caller_id*: as
+        the click's order says; *extension*: who called. None inside, and where nobody says.
+        """
+        match direction:
+            case Direction.OUTBOUND:
+                return caller_id or self.of(extension)
+            case Direction.INTERNAL:
+                return None
+        return dialled
 
     @property
     def all(self) -> frozenset[str]:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from shared.site.dialing import DialPolicy, NumberKind
+from shared.contracts.calls import Direction
+from shared.site.dialing import DialPolicy, NumberKind, OwnNumbers
 from shared.site.models import Site
 
 
@@ -72,3 +73,24 @@ def test_what_is_wrong_is_a_fault_at_its_place(said: dict[str, Any], place: str)
         DialPolicy.model_validate(said)
 
     assert place in {".".join(map(str, fault["loc"])) for fault in caught.value.errors()}
+
+
+@pytest.mark.parametrize(
+    ("direction", "caller_id", "extension", "own"),
+    [
+        (Direction.INBOUND, None, "101", "+442079460001"),
+        (None, None, None, "+442079460001"),
+        (Direction.OUTBOUND, "+442079460009", "101", "+442079460009"),
+        (Direction.OUTBOUND, None, "101", "+442079460101"),
+        (Direction.OUTBOUND, None, "102", "+442079460000"),
+        (Direction.OUTBOUND, None, None, "+442079460000"),
+        (Direction.INTERNAL, None, "101", None),
+    ],
+)
+def test_the_own_number_of_a_call_is_what_was_called_or_what_the_customer_sees(
+    direction: Direction | None, caller_id: str | None, extension: str | None, own: str | None
+) -> None:
+    numbers = OwnNumbers(default="+442079460000", agents={"101": "+442079460101"})
+    dialled = "+442079460001"
+    found = numbers.in_call(direction, dialled=dialled, caller_id=caller_id, extension=extension)
+    assert found == own
