@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -102,6 +102,8 @@ class SandboxPbx:
         self._server: asyncio.Server | None = None
         self._sessions: set[_Session] = set()
         self.channels = LiveChannels()
+        #: Awaited before a phone leaves a call, or one is hung up: who has to see first what rings.
+        self.before_end: Callable[[], Awaitable[None]] | None = None
         #: Actions that the manager user has no right to.
         self.forbids: set[str] = set()
         self.logins = 0
@@ -149,7 +151,10 @@ class SandboxPbx:
             due = began + asked + step.after / self.speed
             await self._sleep(due - self.clock.now(), over)
             message, text = step.message, step.text
-            if over is not None and over.is_set() and message.event not in _ENDS:
+            if message.event in _ENDS:
+                if self.before_end is not None:
+                    await self.before_end()
+            elif over is not None and over.is_set():
                 continue
             if self.monitor is not None:
                 for name in _RECORDED.findall(text):
