@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 
 async def eventually(
-    holds: Callable[[], bool] | Callable[[], Awaitable[bool]], *, within: float = 30.0
+    holds: Callable[[], bool] | Callable[[], Awaitable[bool]], *, within: float = 60.0
 ) -> None:
     """Return as soon as *holds* does. Raises AssertionError after *within* seconds."""
     try:

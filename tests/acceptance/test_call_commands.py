@@ -19,9 +19,7 @@ from shared.contracts.envelope import wrap
 from shared.sqlite import SqliteFile
 from shared.storage.sqlite import SqliteStore
 from shared.testing.builders import NOON, a_call
-from tests.acceptance.test_processes import callmesh, environment
-
-pytestmark = pytest.mark.timeout(400)
+from tests.acceptance.commands_kit import callmesh, environment
 
 SITE = "tenants: [{tenant: acme, region: GB, zone: Europe/Berlin}]\n"
 CALLS_MADE = 520

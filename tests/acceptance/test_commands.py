@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.test_processes import callmesh
-
-pytestmark = pytest.mark.timeout(400)
+from tests.acceptance.commands_kit import callmesh
 
 
 @pytest.fixture

@@ -18,8 +18,6 @@ import pytest
 
 from shared.sandbox.demo import CALLS
 
-pytestmark = pytest.mark.timeout(400)
-
 
 def demo(folder: Path, *options: str, **settings: str) -> subprocess.Popen[str]:
     environment = {

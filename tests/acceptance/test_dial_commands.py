@@ -19,10 +19,8 @@ from shared.sandbox.site import TENANT
 from shared.sqlite import SqliteFile
 from shared.storage.sqlite import SqliteStore
 from shared.testing.waiting import eventually
-from tests.acceptance.test_processes import callmesh, environment
+from tests.acceptance.commands_kit import callmesh, environment
 from tests.contract.dial_kit import SECOND, Floor, Replica, Seen
-
-pytestmark = pytest.mark.timeout(400)
 
 SITE = f"tenants: [{{tenant: {TENANT}, region: GB, zone: Europe/Berlin}}]\n"
 
@@ -113,7 +111,7 @@ async def test_a_dial_is_ended_by_the_dialer_that_runs(folder: Path) -> None:
             await replica.look()
             return (await replica.state("d1"))[0].is_final
 
-        await eventually(is_over, within=30)
+        await eventually(is_over)
         said, wrong = await command.communicate()
         assert (command.returncode, wrong) == (0, b"")
         assert said == b"d1 has failed: The call was cancelled.\n"
@@ -137,7 +135,7 @@ async def test_a_pbx_that_does_not_end_it_is_quoted(folder: Path) -> None:
             await replica.look()
             return (await replica.document("d1")).cancel_fault is not None
 
-        await eventually(was_tried, within=30)
+        await eventually(was_tried)
         _, wrong = await command.communicate()
         assert command.returncode == 1
         assert wrong == b"the call goes on: calls are ended at the phone\n"

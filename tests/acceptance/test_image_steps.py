@@ -20,8 +20,6 @@ import pytest
 from shared.testing.servers import free_port
 from shared.testing.waiting import eventually
 
-pytestmark = pytest.mark.timeout(300)
-
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
 #: Folders of the image that the steps name; they lie below a temporary one here.
@@ -195,7 +193,7 @@ async def test_its_command_becomes_healthy_and_ends_by_its_signal(image: Image) 
     assert image.run(*image.health, **ops)[0] == 1
     started = image.start(image.command, **ops, **own)
     try:
-        await eventually(lambda: image.run(*image.health, **ops)[0] == 0, within=60)
+        await eventually(lambda: image.run(*image.health, **ops)[0] == 0)
     finally:
         (name,) = image.stage.values("STOPSIGNAL")
         started.send_signal(signal.Signals[name])

@@ -25,9 +25,9 @@ from shared.site.journal import EntryPer
 from shared.sqlite import SqliteFile
 from shared.storage.sqlite import SqliteStore
 from shared.testing.builders import a_call
-from tests.acceptance.test_processes import callmesh, environment, serving
-
-pytestmark = pytest.mark.timeout(400)
+from shared.testing.waiting import eventually
+from tests.acceptance.commands_kit import callmesh, environment
+from tests.acceptance.test_processes import serving
 
 SETTINGS = {"CALLMESH_NET_ALLOW": "127.0.0.0/8", "COLUMNS": "220"}
 EXCHANGE = Exchange(
@@ -229,9 +229,13 @@ async def test_calls_are_reconciled_and_repaired(desk: Desk) -> None:
     assert len(desk.crm.records("Calls")) == 2
 
     desk.crm.remove("Calls", desk.crm.records("Calls")[0]["id"])
-    code, said, _ = await desk("journal", "reconcile", "--ask-crm")
-    assert code == 1
-    assert "lost" in said
+
+    async def is_lost() -> bool:
+        """Not said before the time that the CRM's search may take is over."""
+        code, said, _ = await desk("journal", "reconcile", "--ask-crm")
+        return code == 1 and "lost" in said
+
+    await eventually(is_lost)
     desk.crm.faults = Faults(fail_next=1000, fail_status=503)
     code, said, _ = await desk("journal", "reconcile", "--ask-crm")
     assert code == 1

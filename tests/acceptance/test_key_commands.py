@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.commands_kit import callmesh
 from tests.acceptance.test_commands import folder, refused
-from tests.acceptance.test_processes import callmesh
 
 __all__ = ["folder"]
 
-pytestmark = pytest.mark.timeout(300)
 ACME = ("--tenant", "acme")
 
 

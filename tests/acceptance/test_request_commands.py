@@ -15,9 +15,7 @@ from shared.observe.metrics import Metrics
 from shared.runtime.requests import RequestLog
 from shared.sqlite import SqliteFile
 from shared.storage.sqlite import SqliteStore
-from tests.acceptance.test_processes import callmesh
-
-pytestmark = pytest.mark.timeout(400)
+from tests.acceptance.commands_kit import callmesh
 
 SITE = "tenants: [{tenant: acme, region: GB, zone: Europe/Berlin}]\n"
 LINES: tuple[dict[str, Any], ...] = (

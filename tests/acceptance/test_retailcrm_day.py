@@ -12,8 +12,6 @@ from datetime import UTC, datetime, timedelta
 from itertools import cycle
 from typing import Any
 
-import pytest
-
 from shared.clock import ManualClock
 from shared.runtime.platform import Choice
 from tests.acceptance.day_kit import MANAGERS, SHOPS, Day, Manager, Step, site_text
@@ -21,8 +19,6 @@ from tests.contract.retailcrm_server import RetailCrm, retail_crm
 from tests.contract.uis_kit import an_account
 from tests.scenario.conftest import choice, free_ports  # noqa: F401  fixtures
 from tests.scenario.edge_kit import Exchange, Office, an_office
-
-pytestmark = pytest.mark.timeout(600)
 
 #: Half past eight in Moscow, on a Monday.
 MORNING = datetime(2100, 1, 4, 5, 30, tzinfo=UTC)

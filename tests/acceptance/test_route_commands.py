@@ -21,9 +21,7 @@ from shared.sandbox.crm import SandboxCrm
 from shared.sandbox.site import site_file
 from shared.sqlite import SqliteFile
 from shared.storage.sqlite import SqliteStore
-from tests.acceptance.test_processes import callmesh
-
-pytestmark = pytest.mark.timeout(400)
+from tests.acceptance.commands_kit import callmesh
 
 DID = "442079460000"
 DRAFT = """\

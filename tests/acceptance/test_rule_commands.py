@@ -10,9 +10,7 @@ from pathlib import Path
 import pytest
 
 from shared.yamltext import read_yaml
-from tests.acceptance.test_processes import callmesh
-
-pytestmark = pytest.mark.timeout(400)
+from tests.acceptance.commands_kit import callmesh
 
 SITE = """\
 tenants:

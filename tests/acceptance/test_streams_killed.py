@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
-import pytest
 
 from services.catalog import consumers
 from services.cli.demo import prepare
@@ -24,8 +23,6 @@ from shared.sandbox.site import TENANT, site_file
 from shared.testing.waiting import eventually
 from tests.contract.streams_kit import Page, listening
 from tests.mesh.processes import EmbeddedMesh, Mesh
-
-pytestmark = pytest.mark.timeout(400)
 
 JANE, STRANGER = "+447700900123", "+447700900999"
 MINE = "/v1/agents/101/events"

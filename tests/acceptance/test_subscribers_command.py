@@ -7,8 +7,6 @@ import sqlite3
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
-
 from services.gateway.subscribers.delivery import (
     DELIVERIES,
     Attempt,
@@ -25,9 +23,7 @@ from shared.clock import SystemClock
 from shared.ids import new_id
 from shared.sqlite import SqliteFile
 from shared.storage.sqlite import SqliteStore
-from tests.acceptance.test_processes import callmesh
-
-pytestmark = pytest.mark.timeout(400)
+from tests.acceptance.commands_kit import callmesh
 
 
 async def fill(file: Path, *, off: SwitchedOff | None = None) -> str:

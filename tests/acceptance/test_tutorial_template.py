@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from shared.testing.waiting import eventually
+from tests.acceptance.commands_kit import command
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/tutorial/add-your-crm.md").read_text()
@@ -55,14 +56,7 @@ def callmesh(folder: Path, *arguments: str) -> str:
         "SHOP_KEY": "not-a-real-key",
         "COLUMNS": "200",
     }
-    ran = subprocess.run(
-        [sys.executable, "-m", "services", *arguments],
-        cwd=folder,
-        env={**environment, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ran = command(arguments, environment=environment, cwd=folder)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout
 

@@ -21,7 +21,7 @@ from shared.testing.waiting import eventually
 from tests.contract.webhook_kit import a_receiver
 from tests.mesh.processes import Mesh
 
-pytestmark = [pytest.mark.rabbitmq, pytest.mark.mongodb, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.rabbitmq, pytest.mark.mongodb]
 
 CALLS, KILLS = 300, 4
 

@@ -157,7 +157,7 @@ async def _token(session: aiohttp.ClientSession, url: str) -> str:
                 found.append((await answer.json())["access_token"])
         return bool(found)
 
-    await eventually(is_there, within=30)
+    await eventually(is_there)
     return found[0]
 
 

@@ -92,8 +92,8 @@ async def _measured(mesh: Mesh, folder: Path) -> list[str]:
             await _play(pbx, serials, rate=rate, calls=calls)
             wanted = set(pbx.rang) - before
             with suppress(AssertionError):  # what is missing is said
-                await eventually(lambda wanted=wanted: wanted <= set(heard), within=20)
-                await eventually(partial(_is_shown, tab, wanted), within=20)
+                await eventually(lambda wanted=wanted: wanted <= set(heard))
+                await eventually(partial(_is_shown, tab, wanted))
             shown = dict(await tab.value(_POPS))
             for client, times in (("browser", shown), ("client", heard)):
                 waits = sorted(times[call] - pbx.rang[call] for call in wanted if call in times)
@@ -145,7 +145,7 @@ async def _office(
         async with open_platform(mesh.choice, consumers=consumers(), serving=False) as platform:
             pages.key = await prepare(platform, text)
         await asyncio.to_thread(_start, mesh)
-        await eventually(lambda: pbx.listeners == 2, within=30)
+        await eventually(lambda: pbx.listeners == 2)
         profile = mesh.folder / "browser"
         profile.mkdir()
         browser = await stack.enter_async_context(chromium(profile))

@@ -17,8 +17,6 @@ from shared.testing.waiting import eventually
 from tests.browser.chromium import Browser, Tab
 from tests.browser.desk_kit import Desk, PageServer, desk_at
 
-pytestmark = pytest.mark.timeout(400)
-
 MORNING = SystemClock().now().replace(microsecond=0) - timedelta(hours=1)
 JANE = "Jane Doe"
 
@@ -40,7 +38,7 @@ async def is_connected(*tabs: Tab, desk: Desk) -> None:
     async def all_are() -> bool:
         return desk.metric("callmesh_live_streams") == len(tabs)
 
-    await eventually(all_are, within=20)
+    await eventually(all_are)
 
 
 def has(selector: str, text: str = "") -> str:

@@ -259,7 +259,7 @@ class Mesh:
         async def is_quiet() -> bool:
             return not self.echoing and await self.db.read(waiting) == 0
 
-        await eventually(is_quiet, within=60)
+        await eventually(is_quiet)
 
     def counted(self, name: str) -> dict[tuple[str, ...], float]:
         found = {}

@@ -187,7 +187,7 @@ class Phones:
 
     async def tell(self, *events: CallEvent) -> None:
         for event in events:
-            await eventually(partial(self._is_told, event, str(new_id())), within=60)
+            await eventually(partial(self._is_told, event, str(new_id())))
 
     async def _is_told(self, event: CallEvent, key: str) -> bool:
         """A PBX connection tells again what the broker of a busy machine did not confirm in time."""

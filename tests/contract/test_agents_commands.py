@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
-
 from services.catalog import CATALOG, consumers
 from services.dialer.agents import AGENTS
 from shared.errors import NotFound
@@ -22,8 +20,6 @@ from shared.runtime.settings import (
 )
 from shared.testing.waiting import eventually
 from tests.contract.test_pbx_commands import said
-
-pytestmark = pytest.mark.timeout(400)
 
 SITE = """\
 version: 1

@@ -60,7 +60,6 @@ async def talked(floor: Floor, replica: Replica, record: DialRecord, time: timed
     await replica.hear(call.ends(Disposition.ANSWERED))
 
 
-@pytest.mark.timeout(400)
 async def test_of_five_hundred_dials_at_once_over_three_replicas_a_hundred_are_let(
     floor: Floor,
 ) -> None:

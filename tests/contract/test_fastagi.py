@@ -63,7 +63,7 @@ class Peer:
 
     async def hears(self) -> str:
         """The next command; empty when the server has closed."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             try:
                 return (await self.reader.readline()).decode().rstrip("\n")
             except ConnectionError:
@@ -80,7 +80,7 @@ async def connected(port: int) -> AsyncIterator[Peer]:
 
 
 async def asked_for_a_route(port: int, uniqueid: str = "1.0") -> dict[str, str]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         return await ask_route(
             ("127.0.0.1", port, "route"),
             caller="447700900123",
@@ -587,7 +587,7 @@ async def test_a_stop_waits_no_longer_than_its_drain() -> None:
     asking = asyncio.create_task(asked_for_a_route(port))
     await eventually(lambda: len(desk.asked) == 1)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await server.stop(drain=timedelta(milliseconds=50))
 
     assert await asking == {}

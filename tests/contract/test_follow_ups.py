@@ -144,7 +144,7 @@ async def test_one_that_hangs_holds_up_no_screen_and_no_entry(after: str, tmp_pa
 
     follow_up = {"after": after, "request": {"url": "{{.url}}/after"}}
     template = {**SHOP, "follow_ups": [follow_up], "limits": {"timeout": "60s"}}
-    async with asyncio.timeout(20), connected(template, answers, tmp_path, given=GIVEN) as made:
+    async with asyncio.timeout(30), connected(template, answers, tmp_path, given=GIVEN) as made:
         if after == "search":
             await made.connector.search(CALLER, modules=(), fields=(), card=True, within=WITHIN)
         else:

@@ -128,7 +128,7 @@ async def test_a_task_that_fails_stops_the_process_and_says_why(platform: Platfo
         raise ValueError("broken")
 
     async with up(platform, a_service(task=fail)) as state:
-        await asyncio.wait_for(state.stop.wait(), 5)
+        await asyncio.wait_for(state.stop.wait(), 30)
         assert isinstance(state.failed, ValueError)
 
 
@@ -139,7 +139,7 @@ async def test_a_task_that_is_cancelled_by_nobody_of_ours_has_failed(platform: P
         await other
 
     async with up(platform, a_service(task=wait_for_what_is_cancelled)) as state:
-        await asyncio.wait_for(state.stop.wait(), 5)
+        await asyncio.wait_for(state.stop.wait(), 30)
         assert isinstance(state.failed, asyncio.CancelledError)
 
 
@@ -148,7 +148,7 @@ async def test_a_task_that_ends_before_the_stop_has_failed(platform: Platform) -
         return
 
     async with up(platform, a_service(task=end)) as state:
-        await asyncio.wait_for(state.stop.wait(), 5)
+        await asyncio.wait_for(state.stop.wait(), 30)
         assert isinstance(state.failed, MeshError)
 
 
@@ -176,7 +176,7 @@ async def test_a_handler_that_runs_at_the_stop_may_finish(platform: Platform) ->
 
     async with up(platform, a_service(handler=slow)):
         await platform.publisher("test").publish(a_call(), tenant="acme")
-        await asyncio.wait_for(began.wait(), 5)
+        await asyncio.wait_for(began.wait(), 30)
     assert done.is_set()
 
 
@@ -188,7 +188,7 @@ async def test_what_the_last_guest_leaves_behind_is_still_published(platform: Pl
 
     async def last_guest() -> None:
         await platform.publisher("test").publish(a_call(), tenant="acme")
-        await asyncio.wait_for(handled.wait(), 5)
+        await asyncio.wait_for(handled.wait(), 30)
 
     async with up(platform, a_service(handler=handle, stop_listening=last_guest)):
         assert not handled.is_set()
@@ -215,7 +215,7 @@ async def test_not_ready_from_the_moment_it_stops(platform: Platform) -> None:
     looking = asyncio.create_task(look())
     async with up(platform, a_service(handler=wait)) as state:
         await platform.publisher("test").publish(a_call(), tenant="acme")
-        await asyncio.wait_for(began.wait(), 5)
+        await asyncio.wait_for(began.wait(), 30)
         states.append(state)
     await looking
     assert seen == [503]

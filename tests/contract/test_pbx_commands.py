@@ -16,9 +16,7 @@ from shared.sandbox.pbx import SECRET, SandboxPbx
 from shared.sandbox.site import site_file
 from shared.sqlite import SqliteFile
 from shared.storage.sqlite import SqliteStore
-from tests.acceptance.test_processes import callmesh
-
-pytestmark = pytest.mark.timeout(400)
+from tests.acceptance.commands_kit import callmesh
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ from shared.site.adapters import Adapters
 from shared.site.models import Site
 from shared.sqlite import SqliteFile
 from shared.storage.sqlite import SqliteStore
-from tests.acceptance.test_processes import callmesh
+from tests.acceptance.commands_kit import callmesh
 
 DAY = timedelta(days=1)
 SECOND = timedelta(seconds=1)
@@ -252,9 +252,6 @@ async def test_hooks_of_a_pbx_that_sends_none_any_more_are_named(archive: Archiv
 
 
 # -- the command ----------------------------------------------------------------------------
-
-
-pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module")

@@ -195,7 +195,7 @@ def _telling(
 async def test_a_crm_that_is_over_its_limit_is_told_later(mesh: Mesh) -> None:
     mesh.crm.limited["/status"] = 1
     await mesh.pbx_says(BREAK)
-    await eventually(lambda: mesh.told_crm == [(24, "break")], within=30)
+    await eventually(lambda: mesh.told_crm == [(24, "break")])
 
 
 async def test_a_crm_that_was_away_for_long_is_told_no_more_and_it_is_shown(mesh: Mesh) -> None:

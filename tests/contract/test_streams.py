@@ -224,7 +224,7 @@ async def test_a_fresh_process_shows_what_the_old_one_did_and_opens_no_card_agai
         following = await fresh.follow("acme", Wants(extension="101"), heard.last_id)
         told: list[Event] = []
         while len(told) < len(before) + 1:
-            placed = await asyncio.wait_for(following.next(), 5)
+            placed = await asyncio.wait_for(following.next(), 30)
             assert placed is not None
             told.append(json.loads(placed.json))
     finally:
@@ -372,7 +372,7 @@ async def test_who_is_too_slow_is_told_so_and_goes_on_when_it_is_back(office: Of
         told = PopSeen(call_id=f"c{number}", extension="101", seen=Seen.OPENED)
         desk.screens.take("acme", told, at=now, now=now)
     heard = []
-    while (placed := await asyncio.wait_for(following.next(), 5)) is not None:
+    while (placed := await asyncio.wait_for(following.next(), 30)) is not None:
         heard.append(placed)
     assert following.is_cut
     assert [placed.event.kind for placed in heard[-2:]] == ["seen", "behind"]
@@ -383,7 +383,7 @@ async def test_who_is_too_slow_is_told_so_and_goes_on_when_it_is_back(office: Of
     again = await desk.follow("acme", Wants(extension="101"), last)
     calls = {placed.event.call_id for placed in heard}
     while len(calls) < BEHIND + 51:
-        found = await asyncio.wait_for(again.next(), 5)
+        found = await asyncio.wait_for(again.next(), 30)
         assert found is not None
         calls.add(found.event.call_id)
     again.close()

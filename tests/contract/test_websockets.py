@@ -242,13 +242,13 @@ async def test_who_does_not_keep_up_is_closed_with_a_hint(office: Office) -> Non
     await eventually(is_cut)
     heard = b""
     while not heard.endswith(b"connect again with the last id"):
-        heard += await asyncio.wait_for(reader.read(65536), 10)
+        heard += await asyncio.wait_for(reader.read(65536), 30)
     assert b'"kind":"behind"' in heard
     writer.transport.abort()
 
 
 async def test_a_stop_closes_sockets_and_says_to_come_again(office: Office) -> None:
     async with office.talk() as socket:
-        await asyncio.wait_for(office.api.server.stop(), 5)
+        await asyncio.wait_for(office.api.server.stop(), 30)
         await eventually(lambda: socket.over)
         assert socket.close_code == 1012

@@ -43,7 +43,7 @@ from shared.sqlite import SqliteFile
 from shared.testing.servers import LocalRabbit
 from shared.testing.waiting import eventually
 
-pytestmark = [pytest.mark.rabbitmq, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.rabbitmq]
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "deploy" / "rabbitmq" / "pbx-user.sh"

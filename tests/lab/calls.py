@@ -146,7 +146,7 @@ async def transfer_attended(lab: Lab, row: Row) -> None:
         await SystemClock().sleep(timedelta(seconds=1))  # they talk
         await phone.join(held, asked)
         await phone.hang_up(held)
-        await eventually(lambda: phone.was_hung_up(asked), within=20)
+        await eventually(lambda: phone.was_hung_up(asked))
         await done(other, caller)
 
 

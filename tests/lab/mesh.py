@@ -260,7 +260,7 @@ async def running_here(
                 drain=choice.mesh.drain,
             )
         )
-        await eventually(lambda: pbx.managers == MANAGERS, within=30)
+        await eventually(lambda: pbx.managers == MANAGERS)
         yield LabMesh(crm, session, url, key), pbx, platform
         assert state.failed is None
 

@@ -22,8 +22,6 @@ from tests.lab.mesh import agi_environment, running_here
 from tests.lab.routed_calls import CALLS
 from tests.lab.table import EXPECTED, ROWS, Row, all_of, as_cells, given
 
-pytestmark = pytest.mark.timeout(400)
-
 #: More only make a machine of two cores late with its answers.
 _AT_ONCE = 8
 
@@ -137,7 +135,7 @@ async def settled(lab: Lab, row: Row) -> list[CallRecord]:
         done = [record for record in over if is_settled(record)]
         return len(over) >= len(expected) and len(done) >= entries
 
-    await eventually(all_there, within=30)
+    await eventually(all_there)
     return found
 
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 
 import aiohttp
-import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from shared.testing.directus import PEOPLE, Directus, directus
 from shared.testing.waiting import eventually
-
-pytestmark = pytest.mark.timeout(400)  # it makes its database first
 
 
 def client(crm: Directus) -> aiohttp.ClientSession:

@@ -24,7 +24,7 @@ from shared.testing.directus import COLLEAGUES, directus
 from shared.testing.tryton import Tryton, tryton
 
 # One server for all tests of a system: it makes its database first.
-pytestmark = [pytest.mark.timeout(400), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.asyncio(loop_scope="module")]
 
 WITHIN = timedelta(seconds=10)
 CALL = {

@@ -11,8 +11,6 @@ import pytest
 
 from shared.testing.tryton import Tryton, tryton
 
-pytestmark = pytest.mark.timeout(400)  # it makes its database first
-
 
 class Client:
     def __init__(self, crm: Tryton, session: aiohttp.ClientSession) -> None:

@@ -49,7 +49,7 @@ async def journaled(mesh: WholeMesh, pbx: str, pbx_call_id: str) -> CallRecord:
         found[:] = [record]
         return all(entry.state is EntryState.SENT for entry in record.entries)
 
-    await eventually(is_there, within=30)
+    await eventually(is_there)
     return found[0]
 
 
@@ -117,7 +117,7 @@ async def test_uis_notifications_pop_and_the_report_completes_the_entry(mesh: Wh
             found = await mesh.api.call(record.call_id)
             return found is not None and bool(found.recordings)
 
-        await eventually(complete, within=30)
+        await eventually(complete)
 
     assert asked.count("get.call_legs_report") <= 1
     assert (record.disposition, record.dialled) == (Disposition.ANSWERED, "74993720692")

@@ -42,7 +42,7 @@ async def entry_state(mesh: WholeMesh, wanted: EntryState) -> CallRecord:
             found[:] = [record]
         return bool(found)
 
-    await eventually(there, within=30)
+    await eventually(there)
     return found[0]
 
 

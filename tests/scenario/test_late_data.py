@@ -38,7 +38,7 @@ async def with_entry(mesh: WholeMesh, *, updates: int) -> CallRecord:
             (EntryState.UPDATED if updates else EntryState.SENT, updates)
         ]
 
-    await eventually(is_there, within=30)
+    await eventually(is_there)
     return found[0]
 
 
@@ -52,7 +52,7 @@ async def a_call(mesh: WholeMesh) -> CallRecord:
         record = await mesh.api.call(IDENTITY)
         return record is not None and bool(record.answered_at and record.candidates)
 
-    await eventually(is_known, within=30)
+    await eventually(is_known)
     await say(mesh, "ended", 33, disposition="answered", hangup_by="caller")
     return await with_entry(mesh, updates=0)
 

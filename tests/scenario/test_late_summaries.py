@@ -16,7 +16,7 @@ async def describes(mesh: WholeMesh, text: str) -> None:
         (entry,) = mesh.crm.records("Calls")
         return bool(entry["Description"] == text)
 
-    await eventually(is_so, within=30)
+    await eventually(is_so)
 
 
 async def test_a_summary_is_a_line_of_the_entry_that_was_sent(mesh: WholeMesh) -> None:

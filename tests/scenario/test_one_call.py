@@ -39,7 +39,7 @@ async def the_record(mesh: WholeMesh, cast: Cast) -> CallRecord:
             found[:] = [record]
         return bool(found)
 
-    await eventually(settled, within=30)
+    await eventually(settled)
     return found[0]
 
 
@@ -244,7 +244,7 @@ async def test_the_same_idempotency_key_is_the_same_order(
     dial = first[1]["dial_id"]
     assert again[1]["dial_id"] == dial
     assert (other[0], other[1]["code"]) == (409, "conflict")
-    await eventually(lambda: len(mesh.crm.records("Calls")) == 1, within=20)
+    await eventually(lambda: len(mesh.crm.records("Calls")) == 1)
     # The repeat met the first on its way, and nobody took it for lost.
     assert "failed" not in [e.get("dial_state") for e in screens["101"].events]
 
@@ -261,7 +261,7 @@ async def test_a_phone_dials_one_number_at_a_time(mesh: WholeMesh) -> None:
         status, _ = await mesh.post("/v1/calls", {**order, "number": "+447700900700"})
         return status == 202
 
-    await eventually(free, within=20)
+    await eventually(free)
     status, page = await mesh.get("/v1/dials", extension="101")
     assert [dial["number"] for dial in page["dials"]] == ["+447700900700", "+447700900123"]
     assert page["dials"][1]["requested_by"] == "key demo"
@@ -293,7 +293,7 @@ async def test_a_generic_pbx_reports_a_call_by_hooks(mesh: WholeMesh) -> None:
         record = await mesh.api.call(identity)
         return record is not None and is_settled(record)
 
-    await eventually(journaled, within=30)
+    await eventually(journaled)
     record = await mesh.api.call(identity)
     assert record is not None
     assert record.disposition is Disposition.ANSWERED
@@ -347,7 +347,7 @@ async def test_a_dial_is_cancelled_and_the_call_hung_up(mesh: WholeMesh, state: 
     async def there() -> bool:
         return bool((await mesh.get(dial))[1].get("state") == state)
 
-    await eventually(there, within=20)
+    await eventually(there)
     status, found = await mesh.post(f"{dial}/cancel", {})
     assert status == 200, found
     over = ("ended", None) if state == "connected" else ("failed", "cancelled")

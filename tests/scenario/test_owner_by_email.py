@@ -61,7 +61,7 @@ async def owner_of_a_call(mesh: WholeMesh, extension: str) -> Any:
         record = await mesh.api.call(call_id(TENANT, "door", call))
         return record is not None and any(e.state is EntryState.SENT for e in record.entries)
 
-    await eventually(is_sent, within=30)
+    await eventually(is_sent)
     return mesh.crm.records("Calls")[-1].get("Owner")
 
 

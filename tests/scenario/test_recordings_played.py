@@ -57,7 +57,7 @@ async def test_the_link_in_an_entry_plays_and_who_listened_is_known(
 ) -> None:
     cast = Cast(started_at=SystemClock().now(), serial=1)
     await mesh.pbx.play("answered", cast)
-    await eventually(lambda: linked(mesh.crm) != [], within=30)
+    await eventually(lambda: linked(mesh.crm) != [])
     (path,) = linked(mesh.crm)
     (written,) = (tmp_path / "monitor").iterdir()
     sound = written.read_bytes()

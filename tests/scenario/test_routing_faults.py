@@ -352,7 +352,6 @@ def by_tier_and_manager(crm_url: str) -> tuple[SiteText, dict[str, str]]:
 
 @pytest.mark.rabbitmq
 @pytest.mark.mongodb
-@pytest.mark.timeout(400)
 async def test_while_the_store_is_frozen_calls_are_routed_from_memory_and_in_time(
     mongod: LocalMongo, rabbit: LocalRabbit, crm: SandboxCrm
 ) -> None:
@@ -400,7 +399,6 @@ async def test_while_the_store_is_frozen_calls_are_routed_from_memory_and_in_tim
 
 
 @pytest.mark.rabbitmq
-@pytest.mark.timeout(400)
 async def test_while_the_broker_is_stopped_calls_are_routed_and_it_is_told_when_it_is_back(
     rabbit: LocalRabbit, crm: SandboxCrm, tmp_path: Path
 ) -> None:
@@ -444,4 +442,4 @@ async def test_while_the_broker_is_stopped_calls_are_routed_and_it_is_told_when_
             record = await api.call(asked.call_id)
             return record is not None and record.route is not None
 
-        await eventually(has_its_route, within=60)
+        await eventually(has_its_route)

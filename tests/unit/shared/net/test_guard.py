@@ -84,7 +84,7 @@ async def test_names_that_nobody_answers_for_hold_up_no_other_work() -> None:
     resolver = GuardedResolver(AddressGuard(), look_up=silent)
     asking = [asyncio.create_task(resolver.resolve(f"h{n}.example")) for n in range(32)]
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert await asyncio.to_thread(lambda: "done") == "done"
     finally:
         answered.set()
