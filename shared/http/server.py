@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import (
-    Awaitable,
-    Callable,
-    Iterable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from http import HTTPStatus
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -24,30 +17,19 @@ from pydantic import BaseModel, ValidationError
 
 from shared.clock import Clock
 from shared.errors import ContractError, MeshError
-from shared.faults import Path
 from shared.http import problems
 from shared.http.auth import Admission, Caller, KeyBook, KeyUses, Wanted
 from shared.http.bytestream import ByteStream
 from shared.http.deeds import Deed, DeedLog, admitting, answering, conclude, deed_of
 from shared.http.files import FileAnswer
-from shared.http.forms import kinds_taken, read_body
 from shared.http.listening import MAX_LINE_BYTES, Runner
 from shared.http.origins import Origins
-from shared.http.patience import PATIENCE, patiently
-from shared.http.peers import note_peer, peer_of
+from shared.http.peers import note_peer
 from shared.http.rates import Limits
-from shared.http.routes import (
-    In,
-    Operation,
-    RawRequest,
-    header_name,
-    input_name,
-    input_path,
-    places,
-)
+from shared.http.reading import MAX_BODY_BYTES, Reading, unreadable
+from shared.http.routes import In, Operation, input_path, places
 from shared.http.sending import Sending
 from shared.http.sockets import Sockets, refusal
-from shared.http.storable import fault_in_body, fault_in_head
 from shared.http.streaming import Streaming
 from shared.http.tickets import TICKET_PARAMETER, Tickets, is_still_good
 from shared.http.underway import UnderWay
@@ -58,13 +40,6 @@ from shared.observe.logging import MASK, mask_text
 from shared.observe.metrics import Metrics
 
 log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
-
-#: A call event or order is a few hundred bytes, a batch of 500 some hundred kilobytes.
-MAX_BODY_BYTES = 512 * 1024
-#: What a handler reads itself: a CRM's batch has whole records in it.
-MAX_RAW_BYTES = 1024 * 1024
 
 _Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -113,6 +88,7 @@ class HttpServer:
         self._drain = drain
         self._stopping = asyncio.Event()
         self._under_way = UnderWay()
+        self._reading = Reading(clock)
         self._sending = Sending(clock, self._under_way, self._stopping)
         self._streaming = Streaming(clock, metrics, self._stopping)
         self._sockets = Sockets(clock, metrics, self._stopping)
@@ -201,7 +177,7 @@ class HttpServer:
             )
             try:
                 caller = await self._caller(wanted, request, deed, is_live=operation.is_live)
-                asked = await self._asked(operation, where, request, caller)
+                asked = await self._reading.asked(operation, where, request, caller)
                 chosen = choice_in(operation, request)
             except ValidationError as error:
                 model = operation.request_model
@@ -218,7 +194,7 @@ class HttpServer:
                 except ContractError as error:
                     if In.REQUEST not in where.values() or In.BODY in where.values():
                         raise
-                    return _unreadable(mask_text(error.message))
+                    return unreadable(mask_text(error.message))
                 if isinstance(answer, FileAnswer):
                     return await self._sending.file(answer, request)
                 if isinstance(answer, ByteStream):
@@ -268,115 +244,6 @@ class HttpServer:
             caller = await self._admission.enter(request, wanted)
         structlog.contextvars.bind_contextvars(tenant=caller.tenant)
         return caller
-
-    async def _asked(
-        self,
-        operation: Operation[Any],
-        where: dict[str, In],
-        request: web.Request,
-        caller: Caller | None,
-    ) -> BaseModel | web.Response:
-        raw: dict[str, Any] = {name: caller for name, place in where.items() if place is In.KEY}
-        whole: RawRequest | None = None
-        if In.REQUEST in where.values():
-            most = MAX_BODY_BYTES if In.BODY in where.values() else MAX_RAW_BYTES
-            found = await self._raw(request, most=most)
-            if isinstance(found, web.Response):
-                return found
-            whole = found
-        head = {path: (name, text) for name, path, text in _head(operation, where, request)}
-        raw |= dict(head.values())
-        for field, place in where.items():
-            name = input_name(operation.request_model, field)
-            if place is In.REQUEST:
-                raw[name] = whole
-            elif place is In.BODY:
-                body = await self._structured(operation, request, whole)
-                if isinstance(body, web.Response):
-                    return body
-                raw[name] = body
-        texts = {path: text for path, (_, text) in head.items()}
-        if not operation.is_traffic and (fault := fault_in_head(texts)) is not None:
-            return problems.of_fault(*fault)
-        return operation.request_model.model_validate(raw)
-
-    async def _structured(
-        self, operation: Operation[Any], request: web.Request, whole: RawRequest | None
-    ) -> Any:
-        """*whole*: the request, where it was read before."""
-        taken = kinds_taken(operation)
-        if request.content_type not in taken:
-            return problems.problem(
-                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
-                f"Send the body as {' or '.join(taken)}.",
-            )
-        body = whole.body if whole is not None else await self._body(request)
-        if isinstance(body, web.Response):
-            return body
-        try:
-            found = read_body(body, request.content_type)
-        except ContractError as error:
-            return _unreadable(error.message)
-        if not operation.is_traffic and (fault := fault_in_body(found, body)) is not None:
-            return problems.of_fault(*fault)
-        return found
-
-    async def _raw(self, request: web.Request, *, most: int) -> RawRequest | web.Response:
-        body = await self._body(request.clone(client_max_size=most))
-        if isinstance(body, web.Response):
-            return body
-        headers: dict[str, str] = {}
-        for name, value in request.headers.items():
-            headers.setdefault(name.lower(), _clean(value))
-        return RawRequest(
-            method=request.method,
-            peer=peer_of(request),
-            origin=_clean(f"{request.scheme}://{request.host}"),
-            target=_clean(request.rel_url.raw_path_qs),
-            query={_clean(name): _clean(value) for name, value in request.query.items()},
-            headers=headers,
-            body=body,
-        )
-
-    async def _body(self, request: web.Request) -> bytes | web.Response:
-        try:
-            # Most came with their heads.
-            there = request.content.is_eof()
-            return await (request.read() if there else patiently(self._clock, request.read()))
-        except TimeoutError:
-            late = problems.problem(
-                HTTPStatus.REQUEST_TIMEOUT,
-                "request_timeout",
-                f"The body did not come within {PATIENCE.total_seconds():g} s.",
-            )
-            late.force_close()
-            return late
-        except (ConnectionError, web.RequestPayloadError):
-            return _unreadable("The body broke off.")
-
-
-def _head(
-    operation: Operation[Any], where: Mapping[str, In], request: web.Request
-) -> Iterator[tuple[str, Path, str]]:
-    """What the request's head says: by what the model takes it, where it stands, and the text."""
-    for field, place in where.items():
-        name = input_name(operation.request_model, field)
-        if place is In.PATH:
-            yield name, ("path", name), request.match_info[name]
-        elif place is In.QUERY and name in request.query:
-            yield name, ("query", name), request.query[name]
-        elif place is In.HEADER and header_name(name) in request.headers:
-            yield name, ("header", header_name(name)), request.headers[header_name(name)]
-
-
-def _unreadable(detail: str) -> web.Response:
-    return problems.problem(HTTPStatus.BAD_REQUEST, "unreadable_body", detail)
-
-
-def _clean(text: str) -> str:
-    """Odd bytes in a head are lone surrogates by now; nothing that is signed has any."""
-    return text.encode(errors="replace").decode()
 
 
 def _document(content: Callable[[], bytes]) -> _Handle:

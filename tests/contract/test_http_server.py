@@ -49,6 +49,7 @@ from shared.errors import (
 from shared.http import openapi
 from shared.http.auth import API_KEYS, Caller, KeyBook, Scope
 from shared.http.patience import PATIENCE
+from shared.http.reading import MAX_BODY_BYTES, MAX_RAW_BYTES
 from shared.http.routes import (
     FromBody,
     FromHeader,
@@ -60,12 +61,7 @@ from shared.http.routes import (
     RawRequest,
     Routes,
 )
-from shared.http.server import (
-    MAX_BODY_BYTES,
-    MAX_RAW_BYTES,
-    HttpServer,
-    Mounted,
-)
+from shared.http.server import HttpServer, Mounted
 from shared.http.underway import MAX_AT_ONCE, MAX_STREAMS
 from shared.observe.metrics import Metrics
 from shared.sqlite import SqliteFile
