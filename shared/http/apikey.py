@@ -87,6 +87,7 @@ def caller_by(key: ApiKey, user: ApiUser | None) -> Caller:
         user=key.user,
         expires_at=key.expires_at,
         rate=user.rate if user else None,
+        token=key.key,
     )
 
 

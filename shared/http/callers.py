@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from shared.errors import Forbidden
 from shared.ids import Extension, Name, TenantId
@@ -53,6 +53,7 @@ OF_THE_TENANT = OF_THE_INSTALLATION | {
     Scope.SITE_WRITE,
     Scope.JOURNAL_READ,
     Scope.JOURNAL_WRITE,
+    Scope.CRM_WRITE,
     Scope.EVENTS_READ,
     Scope.SUBSCRIBERS_READ,
     Scope.SUBSCRIBERS_WRITE,
@@ -85,6 +86,8 @@ class Caller(BaseModel):
     expires_at: Instant | None = None
     #: Requests a second, where the user has a rate of his own.
     rate: int | None = None
+    #: SHA-256 of the token that he came with, in hex: it may end before the key does.
+    token: str | None = Field(default=None, exclude=True, repr=False)
 
     @property
     def home_tenant(self) -> str:

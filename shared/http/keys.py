@@ -195,14 +195,14 @@ class KeyBook:
 
     async def again(self, caller: Caller) -> Caller:
         """
-        Who *caller* is now, in the same tenant: for what lasts longer than a request.
+        Who *caller* is now, by the token that he came with, in the same tenant: for what lasts
+        longer than a request.
 
         Raises: Unauthenticated; Unavailable.
         """
-        key = await self._current(caller.home_tenant, caller.key_name)
-        if key is None:
+        if caller.token is None:
             raise Unauthenticated(UNKNOWN)
-        now = self._good(await self._found(key.key))
+        now = self._good(await self._found(caller.token))
         if caller.home is not None:
             if not now.is_operator:
                 raise Unauthenticated("This API key is no operator's any more.")

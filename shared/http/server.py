@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -177,7 +178,9 @@ class HttpServer:
             )
             try:
                 caller = await self._caller(wanted, request, deed, is_live=operation.is_live)
-                asked = await self._reading.asked(operation, where, request, caller)
+                known = caller is not None
+                with nullcontext() if known else self._under_way.one_more_stranger(request):
+                    asked = await self._reading.asked(operation, where, request, caller)
                 chosen = choice_in(operation, request)
             except ValidationError as error:
                 model = operation.request_model

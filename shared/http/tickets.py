@@ -14,8 +14,9 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from shared.clock import Clock
 from shared.errors import Forbidden, Unauthenticated
@@ -42,6 +43,8 @@ class _Said(BaseModel):
     key_name: Name
     scope: Scope
     extension: Extension | None = None
+    #: SHA-256 of the key's token; to make the token of it is to guess 256 random bits.
+    token: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
     ends_at: Instant
 
 
@@ -67,6 +70,7 @@ class Tickets:
             key_name=caller.key_name,
             scope=scope,
             extension=extension,
+            token=caller.token,
             ends_at=self._clock.now() + LASTS,
         )
         text = _text(said.model_dump_json(exclude_none=True).encode())
@@ -89,6 +93,7 @@ class Tickets:
             key_name=said.key_name,
             scopes=frozenset({said.scope}),
             extension=said.extension,
+            token=said.token,
         )
         if not await is_still_good(asked, self._keys):
             raise Unauthenticated(_REFUSED)

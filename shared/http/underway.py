@@ -6,11 +6,17 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from aiohttp import web
+
 from shared.errors import Throttled, Unavailable
 from shared.http.auth import Caller
+from shared.http.peers import network_of, peer_of
 
 #: Requests under way at once; more are told to come back.
 MAX_AT_ONCE = 256
+#: Of those whose bodies are read before anybody is known: from everywhere, and from one network. A
+#: body that comes takes milliseconds, one that does not ten seconds.
+MAX_STRANGERS, MAX_STRANGERS_OF_ONE = 128, 64
 #: Files under way at once, and of one tenant. A player takes the next piece when it has played the
 #: last, and one that is paused keeps its place for a while.
 MAX_FILES, MAX_FILES_OF_ONE = 256, 96
@@ -23,6 +29,7 @@ MAX_STREAMS, MAX_STREAMS_AT_ONCE = 200, 10_000
 class UnderWay:
     def __init__(self) -> None:
         self._at_once = 0
+        self._strangers: Counter[str] = Counter()
         self._files: Counter[str] = Counter()
         self._streams: Counter[tuple[str, str, str]] = Counter()
 
@@ -36,6 +43,23 @@ class UnderWay:
             yield
         finally:
             self._at_once -= 1
+
+    @contextmanager
+    def one_more_stranger(self, request: web.Request) -> Iterator[None]:
+        """While what somebody without a key says is read. Raises: Unavailable."""
+        network = network_of(peer_of(request))
+        if (
+            self._strangers[network] >= MAX_STRANGERS_OF_ONE
+            or self._strangers.total() >= MAX_STRANGERS
+        ):
+            raise Unavailable("More requests without a key are under way than we take.")
+        self._strangers[network] += 1
+        try:
+            yield
+        finally:
+            self._strangers[network] -= 1
+            if not self._strangers[network]:
+                del self._strangers[network]
 
     @contextmanager
     def one_more_stream(self, caller: Caller | None) -> Iterator[None]:

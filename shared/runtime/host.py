@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 
 import structlog
 
@@ -228,6 +229,8 @@ def _http_server(
     mounted = [part for service in state.services for part in service.mounted]
     operations = [operation for part in mounted for operation in part.operations]
 
+    # Once: half a megabyte takes 0.25 s to make, and anybody may ask for it.
+    @cache
     def openapi() -> bytes:
         import orjson
 

@@ -6,7 +6,15 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import Field, PlainSerializer, StringConstraints, field_validator, model_validator
+from pydantic import (
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from shared.contracts.calls import Direction
 from shared.contracts.dialing import Word
@@ -113,6 +121,12 @@ class DialLimits(Part):
         description="By `prices`: what the dials of a day may cost in all. A dial is counted with "
         "one minute until it has ended, so long calls may go beyond.",
     )
+
+    @model_serializer(mode="wrap")
+    def _with_none(self, said: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]  # noqa: ANN202  a type would be its JSON schema
+        """Where silence means a limit, that there is none is said."""
+        limited = [name for name, field in type(self).model_fields.items() if field.default]
+        return said(self) | {name: None for name in limited if getattr(self, name) is None}
 
 
 class DialPolicy(Part):

@@ -17,6 +17,7 @@ from shared.bus.port import Consumer, Subscription
 from shared.contracts.calls import CallStarted
 from shared.contracts.envelope import Message
 from shared.errors import BadSetting, MeshError, Unavailable
+from shared.runtime import host
 from shared.runtime.host import Running, running
 from shared.runtime.platform import Choice, open_platform
 from shared.runtime.service import Build, Platform, Service
@@ -32,6 +33,24 @@ from shared.testing.builders import a_call
 from shared.testing.waiting import eventually
 
 STARTED = Consumer("test", CallStarted)
+
+
+async def test_the_api_s_description_is_made_once(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def build(*of: Any) -> dict[str, Any]:
+        made.append(of)
+        return {}
+
+    monkeypatch.setattr(host, "build_openapi", build)
+    async with up(platform, a_service("test")) as state, aiohttp.ClientSession() as session:
+        for _ in range(2):
+            url = f"http://127.0.0.1:{state.http_port}/openapi.json"
+            async with session.get(url) as answer:
+                assert answer.status == 200
+    assert len(made) == 1
 
 
 @pytest.fixture

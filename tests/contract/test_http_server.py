@@ -62,7 +62,7 @@ from shared.http.routes import (
     Routes,
 )
 from shared.http.server import HttpServer, Mounted
-from shared.http.underway import MAX_AT_ONCE, MAX_STREAMS
+from shared.http.underway import MAX_AT_ONCE, MAX_STRANGERS_OF_ONE, MAX_STREAMS
 from shared.observe.metrics import Metrics
 from shared.sqlite import SqliteFile
 from shared.storage.sqlite import SqliteStore
@@ -779,6 +779,26 @@ async def send_half(api: Api) -> tuple[asyncio.StreamReader, asyncio.StreamWrite
     )
     writer.write(head.encode() + b'{"number"')
     return reader, writer
+
+
+async def test_strangers_who_send_no_body_keep_nobody_out_who_has_a_key(api: Api) -> None:
+    head = (
+        b"POST /v1/orders HTTP/1.1\r\nHost: x\r\n"
+        b"Content-Type: application/json\r\nContent-Length: 5\r\n\r\n"
+    )
+    writers = []
+    for _ in range(MAX_STRANGERS_OF_ONE):
+        _, writer = await asyncio.open_connection("127.0.0.1", api.port)
+        writer.write(head)
+        writers.append(writer)
+    await eventually(lambda: api.clock.sleepers == MAX_STRANGERS_OF_ONE)
+
+    assert (await api.get("/v1/me")).status == 200
+    assert_problem(await api.ask("POST", "/v1/orders", key="", json={}), 503, "unavailable")
+    for writer in writers:
+        writer.close()
+    await eventually(lambda: api.clock.sleepers == 0)
+    assert (await api.ask("POST", "/v1/orders", key="", json=[])).status == 422
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for_long(api: Api) -> None:

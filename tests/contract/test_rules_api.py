@@ -199,6 +199,14 @@ async def test_who_says_the_version_that_he_saw_does_not_undo_what_came_after(
     assert (await refused(api, "main", a_rule(), params={"version": "0"}))[0] == 409
 
 
+async def test_who_wants_it_new_or_there_is_told_where_it_is_not(api: CrmApi) -> None:
+    new, there = {"If-None-Match": "*"}, {"If-Match": "*"}
+    assert (await refused(api, "main", a_rule(), headers=there))[0] == 404
+    await put(api, "main", a_rule(), headers=new)
+    assert (await refused(api, "main", a_rule(field="Mine"), headers=new))[0] == 409
+    assert (await put(api, "main", a_rule(field="Rank"), headers=there))["version"] == 2
+
+
 # -- secrets ------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from services.gateway.screens.operations import _absolute
 from shared.clock import ManualClock
-from shared.http.auth import Caller, KeyBook, Scope
+from shared.http.auth import KeyBook, Scope, fingerprint
 from shared.http.following import KEEP_ALIVE
 from shared.http.tickets import LASTS, PURPOSE, Tickets
 from shared.secrets import SecretBox, new_key
@@ -132,11 +132,15 @@ async def test_a_key_that_is_revoked_takes_its_tickets_and_their_streams_with_it
         await eventually(lambda: heard.over)
 
 
-async def test_a_ticket_survives_the_rotation_of_its_key(office: Office) -> None:
+async def test_a_ticket_ends_with_the_token_that_it_was_taken_with(office: Office) -> None:
     key = await office.api.a_key(Scope.POPS_READ)
+    keys = office.api.keys
     ticket = (await a_ticket(office, key=key, extension="101"))["ticket"]
-    await office.api.keys.rotate(tenant="acme", name="k1", overlap=timedelta(0), expires_at=None)
+    await keys.rotate(tenant="acme", name="k1", overlap=timedelta(hours=1), expires_at=None)
     assert await opens(office, MINE, ticket) == 200
+    # Who has lost a token rotates without an overlap.
+    await keys.rotate(tenant="acme", name="k1", overlap=timedelta(0), expires_at=None)
+    assert await opens(office, MINE, ticket) == 401
 
 
 async def test_a_key_that_lost_the_right_has_no_tickets_any_more(office: Office) -> None:
@@ -185,7 +189,7 @@ async def test_what_is_no_ticket_is_refused_by_the_same_words(office: Office, ti
 async def test_another_installation_s_ticket_is_none_of_ours(office: Office) -> None:
     api = office.api
     stranger = Tickets(SecretBox([new_key()]).signing_keys(PURPOSE), api.keys, api.clock)
-    caller = Caller(tenant="acme", key_name="k0", scopes=frozenset(Scope))
+    caller = await api.keys.caller(api.key)
     forged = stranger.issue(caller, scope=Scope.EVENTS_READ, extension=None)
     assert await opens(office, ALL, forged.text) == 401
     # Signed by our key for another purpose it is none either.
@@ -201,7 +205,7 @@ async def test_after_a_rotation_of_the_mesh_s_own_key_tickets_are_good_until_the
 ) -> None:
     old, new = new_key(), new_key()
     keys: KeyBook = office.api.keys
-    caller = Caller(tenant="acme", key_name="k0", scopes=frozenset({Scope.POPS_READ}))
+    caller = await keys.caller(office.api.key)
     before = Tickets(SecretBox([old]).signing_keys(PURPOSE), keys, clock)
     after = Tickets(SecretBox([new, old]).signing_keys(PURPOSE), keys, clock)
     ticket = before.issue(caller, scope=Scope.POPS_READ, extension="101")
@@ -212,6 +216,8 @@ async def test_after_a_rotation_of_the_mesh_s_own_key_tickets_are_good_until_the
 async def test_a_ticket_says_nothing_that_is_secret(office: Office) -> None:
     ticket = (await a_ticket(office, extension="101"))["ticket"]
     said = json.loads(base64.urlsafe_b64decode(ticket.partition(".")[0] + "=="))
+    # What the token is kept as: nothing opens by it.
+    assert said.pop("token") == fingerprint(office.api.key)
     assert said == {
         "tenant": "acme",
         "key_name": "k0",

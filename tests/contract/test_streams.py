@@ -424,6 +424,20 @@ async def test_a_key_that_is_revoked_ends_its_streams_within_a_minute(
         assert not stays.over
 
 
+async def test_a_token_that_was_rotated_away_hears_no_more_within_a_minute(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    async with office_at(tmp_path, clock) as office:
+        keys = office.api.keys
+        lost = await office.api.a_key(Scope.EVENTS_READ)
+        name = next(key.name for key in await keys.list("acme") if key.name != "k0")
+        async with office.listen(ALL, key=lost) as gone:
+            await keys.rotate(tenant="acme", name=name, overlap=timedelta(0), expires_at=None)
+            for _ in range(4):
+                await _advance(clock, KEEP_ALIVE)
+            await eventually(lambda: gone.over)
+
+
 async def test_while_the_store_is_away_what_is_open_stays(
     tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

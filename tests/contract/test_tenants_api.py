@@ -91,6 +91,19 @@ async def test_a_part_of_the_settings_is_changed(api: CrmApi) -> None:
     assert (site.dialing.international, site.dialing.block) == (False, ())
 
 
+async def test_a_limit_that_was_lifted_stays_so_when_something_else_changes(api: CrmApi) -> None:
+    lifted = {"per_minute": None, "agent_per_minute": None}
+    await ask(api, "PUT", "/v1/site", json={"dialing": {"limits": lifted}})
+    shown = await ask(api, "GET", "/v1/site")
+    assert shown.body["settings"]["dialing"]["limits"] == lifted
+    assert (await patch(api, "/v1/site", {"title": "Acme"})).status == 200
+    assert (await stored(api)).dialing.limits.per_minute is None
+    # What is read can be sent back.
+    shown = await ask(api, "GET", "/v1/site")
+    assert (await ask(api, "PUT", "/v1/site", json=shown.body["settings"])).status == 200
+    assert (await stored(api)).dialing.limits.agent_per_minute is None
+
+
 @pytest.mark.parametrize(
     ("body", "says"),
     [

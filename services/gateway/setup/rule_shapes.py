@@ -103,12 +103,20 @@ class ChangeRule(OfRule):
         description="The version that it has to be at, else nothing is changed; 0: it has to be new.",
     )
     if_match: FromHeader[
-        Annotated[str, StringConstraints(pattern=r'^(W/)?"?[0-9]{1,9}"?$')] | None
-    ] = Field(default=None, description="The same as `version`, as a header.")
+        Annotated[str, StringConstraints(pattern=r'^(\*|(W/)?"?[0-9]{1,9}"?)$')] | None
+    ] = Field(
+        default=None,
+        description="The same as `version`, as a header; `*`: it has to be there, whatever it is at.",
+    )
+    if_none_match: FromHeader[Annotated[str, StringConstraints(pattern=r"^\*$")] | None] = Field(
+        default=None, description="`*`: it has to be new, as with `version=0`."
+    )
 
     @property
     def expected(self) -> int | None:
-        if self.version is not None or self.if_match is None:
+        if self.if_none_match is not None:
+            return 0
+        if self.version is not None or self.if_match in {None, "*"}:
             return self.version
         return int(self.if_match.removeprefix("W/").strip('"'))
 

@@ -68,6 +68,8 @@ async def put_rule(deps: HttpDeps, asked: PutRule) -> RuleShown:
     tenant = asked.caller.tenant
     await deps.rules.book.refresh()
     old = deps.rules.book.of(tenant).get(asked.name)
+    if old is None and asked.if_match == "*":
+        raise NotFound(f"There is no rule {asked.name}, and If-Match wants one.")
     rule = await asyncio.to_thread(_read, deps, asked.name, asked.body.root, old)
     await _note(deps, asked, "put_rule")
     # What of the old one stays was read from it: its secrets must not come to another.

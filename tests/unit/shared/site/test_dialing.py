@@ -41,6 +41,17 @@ def test_what_is_kept_reads_back_as_it_was_and_holds_no_decimals() -> None:
     assert policy.numbers.all == {"+442079460000", "+442079460001"}
 
 
+def test_no_limit_stays_none_where_what_is_none_is_left_out() -> None:
+    policy = DialPolicy.model_validate({"limits": {"per_minute": None}})
+    said = policy.model_dump(mode="json", exclude_none=True)
+
+    assert said["limits"] == {"per_minute": None, "agent_per_minute": 10}
+    assert DialPolicy.model_validate(said) == policy
+    assert DialPolicy.model_validate_json(policy.model_dump_json(exclude_none=True)) == policy
+    schema = DialPolicy.model_json_schema(mode="serialization")["$defs"]["DialLimits"]
+    assert "per_minute" in schema["properties"]
+
+
 @pytest.mark.parametrize(
     ("said", "place"),
     [
