@@ -4,8 +4,8 @@ PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 CODE   := shared services tests
-# Tests in parallel, a file to a process. They wait more than they work, so at least four.
-JOBS   ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); [ "$$cores" -gt 4 ] && echo "$$cores" || echo 4)
+# Tests in parallel, a file to a process: one more than cores, as some wait for others.
+JOBS   ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run demo mesh test real asterisk-lab lint fmt types imports bench contracts up down lock clean
