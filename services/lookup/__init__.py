@@ -3,8 +3,8 @@ lookup: who is calling?
 
 Consumes CallStarted, ContactChanged, CrmHookReceived, SyncUsers; where unknown callers are added to
 a CRM CallAnswered, CallEnded and its own CreateContact; where a CRM shows cards by itself those and
-CallRinging, LegEnded and DialStateChanged; TellCrmStatus. Answers FindContact, FetchUsers,
-FetchModule, RegisterModule.
+CallRinging, CallTransferred, LegEnded and DialStateChanged; TellCrmStatus. Answers FindContact,
+FetchUsers, FetchModule, RegisterModule.
 Asks CRMs without hooks what changed, and keeps its telephony module in CRMs as the site says.
 Publishes ContactResolved, ContactUnknown, UsersSynced, CardTold, CrmStatusTold; CreateContact,
 ContactChanged and then ContactCreated.

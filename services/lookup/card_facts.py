@@ -1,16 +1,16 @@
 """
-Of which calls a CRM is to show a card, to whom and when: a fold of the call's events, and what is
-due by it. Pure.
+What is known of a call for which a CRM may show cards: a fold of the call's events. Pure.
 
 Events come in any order and more than once. A phone is told of once for each time that it rings:
-told, over, and ringing anew it is told of again. All times are those of the events, by one clock.
+told, over, and ringing anew it is told of again. It may be several devices, and a leg of the call
+is at one of them: it is over when the last of its legs is. All times are those of the events, by
+one clock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel
@@ -20,27 +20,34 @@ from shared.contracts.calls import (
     CallEnded,
     CallRinging,
     CallStarted,
+    CallTransferred,
     Direction,
     Disposition,
     LegEnded,
     LegOutcome,
 )
-from shared.contracts.cards import CardMoment
 from shared.contracts.dialing import DialStateChanged
 from shared.moments import Instant
-from shared.site.telling import PopMoment, PopupPolicy
 
-#: A ring that is older when we come to it is over, or the phone has been looked at.
-FRESH = timedelta(seconds=20)
-#: A card that was left open is closed as long as somebody may still look at it.
-_CLOSED_WITHIN = timedelta(minutes=10)
 #: Phones of one call; a call that rings at more has another fault.
 _MOST_PHONES = 500
-_OUTCOMES = {
-    LegOutcome.ANSWERED: Disposition.ANSWERED,
-    LegOutcome.BUSY: Disposition.BUSY,
-    LegOutcome.UNREACHABLE: Disposition.FAILED,
-}
+#: Legs at one phone; a queue that rings it anew makes another each time.
+_MOST_LEGS = 20
+_MOST_ANSWERS = 100
+
+_OfLeg = CallRinging | CallAnswered | LegEnded
+
+
+class LegFacts(BaseModel):
+    """A ring at one device. Where a PBX names legs by their phones, all that there was at it."""
+
+    leg_id: str
+    rang_at: Instant | None = None
+    answered_at: Instant | None = None
+    ended_at: Instant | None = None
+    outcome: LegOutcome | None = None
+    #: When it was taken off, as a colleague or another device was faster.
+    elsewhere_at: Instant | None = None
 
 
 class PhoneFacts(BaseModel):
@@ -50,10 +57,9 @@ class PhoneFacts(BaseModel):
     """
 
     extension: str
-    rang_at: Instant | None = None
-    answered_at: Instant | None = None
-    ended_at: Instant | None = None
-    outcome: LegOutcome | None = None
+    legs: tuple[LegFacts, ...] = ()
+    #: Of who calls: when he passed the call on, or his own phone was hung up.
+    left_at: Instant | None = None
     told_at: Instant | None = None
     closed_at: Instant | None = None
     #: The CRM did not take it: there is nothing to be closed.
@@ -72,7 +78,12 @@ class CardFacts(BaseModel):
     #: Of an outbound call: when the other side rang, and answered.
     customer_rang_at: Instant | None = None
     customer_answered_at: Instant | None = None
+    #: What became of the line outside that ended last.
+    customer_ended_at: Instant | None = None
+    customer_outcome: LegOutcome | None = None
     phones: tuple[PhoneFacts, ...] = ()
+    #: When phones of ours answered, in order, whoever's they are.
+    answers: tuple[Instant, ...] = ()
     ended_at: Instant | None = None
     disposition: Disposition | None = None
 
@@ -85,15 +96,6 @@ class CardFacts(BaseModel):
     @property
     def outside_number(self) -> str | None:
         return self.dialled if self.direction is Direction.OUTBOUND else self.number
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DueCard:
-    """What the CRM is to be told at once. *phones*: extension → since when its card is due."""
-
-    moment: CardMoment
-    phones: Mapping[str, datetime]
-    disposition: Disposition | None = None
 
 
 # -- what is known ---------------------------------------------------------------------------------
@@ -121,12 +123,18 @@ def with_event(
             return facts.model_copy(
                 update={"caller": phone if phone and is_agent(phone) else facts.caller}
             )
-        case CallRinging():
-            return _rang(facts, event.callee.extension, at, is_agent)
-        case CallAnswered():
-            return _answered(facts, event.callee.extension, at, is_agent)
-        case LegEnded():
-            return _leg_ended(facts, event, at, is_agent)
+        case CallRinging() | CallAnswered() | LegEnded():
+            phone = event.callee.extension
+            if phone is None:
+                return _outside(facts, event, at)
+            if isinstance(event, CallAnswered):
+                answers = sorted({*facts.answers, at})[-_MOST_ANSWERS:]
+                facts = facts.model_copy(update={"answers": tuple(answers)})
+            return _at_phone(facts, facts.phone(phone), event, at) if is_agent(phone) else facts
+        case CallTransferred():
+            # Who called has no leg whose end would tell that he is out of the call.
+            phone = event.by.extension
+            return _left(facts, facts.phone(phone), at) if phone and is_agent(phone) else facts
         case CallEnded():
             return facts.model_copy(
                 update={
@@ -137,42 +145,53 @@ def with_event(
     return facts
 
 
-def _rang(
-    facts: CardFacts, extension: str | None, at: datetime, is_agent: Callable[[str], bool]
-) -> CardFacts:
-    if extension is None:
-        return facts.model_copy(update={"customer_rang_at": _first(facts.customer_rang_at, at)})
-    if not is_agent(extension):
-        return facts
-    phone = facts.phone(extension)
-    return _having(facts, phone, rang_at=_later(phone.rang_at, at))
+def _outside(facts: CardFacts, event: _OfLeg, at: datetime) -> CardFacts:
+    known = facts.customer_ended_at
+    match event:
+        case CallRinging():
+            update: dict[str, Any] = {"customer_rang_at": _first(facts.customer_rang_at, at)}
+        case CallAnswered():
+            update = {"customer_answered_at": _first(facts.customer_answered_at, at)}
+        case LegEnded(own_phone=False) if known is None or at > known:
+            update = {"customer_ended_at": at, "customer_outcome": event.outcome}
+        case _:
+            return facts
+    return facts.model_copy(update=update)
 
 
-def _answered(
-    facts: CardFacts, extension: str | None, at: datetime, is_agent: Callable[[str], bool]
-) -> CardFacts:
-    if extension is None:
-        known = facts.customer_answered_at
-        return facts.model_copy(update={"customer_answered_at": _first(known, at)})
-    if not is_agent(extension):
-        return facts
-    phone = facts.phone(extension)
-    return _having(facts, phone, answered_at=_later(phone.answered_at, at))
+def _at_phone(facts: CardFacts, phone: PhoneFacts, event: _OfLeg, at: datetime) -> CardFacts:
+    known = next((leg for leg in phone.legs if leg.leg_id == event.leg_id), None)
+    leg = known or LegFacts(leg_id=event.leg_id)
+    match event:
+        case CallRinging():
+            update: dict[str, Any] = {"rang_at": _later(leg.rang_at, at)}
+        case CallAnswered():
+            update = {"answered_at": _later(leg.answered_at, at)}
+        case LegEnded(own_phone=True):
+            # One that was taken off is another device of who clicked.
+            is_over = event.outcome is not LegOutcome.ELSEWHERE
+            return _left(facts, phone, at) if is_over else facts
+        case LegEnded(outcome=LegOutcome.ELSEWHERE):
+            update = {"elsewhere_at": _later(leg.elsewhere_at, at)}
+        case _ if leg.ended_at is None or at > leg.ended_at:
+            update = {"ended_at": at, "outcome": event.outcome}
+        case _:
+            return facts
+    others = [one for one in phone.legs if one.leg_id != leg.leg_id]
+    newest = sorted([*others, leg.model_copy(update=update)], key=_last_seen)[-_MOST_LEGS:]
+    return having(facts, phone, legs=tuple(sorted(newest, key=lambda one: one.leg_id)))
 
 
-def _leg_ended(
-    facts: CardFacts, event: LegEnded, at: datetime, is_agent: Callable[[str], bool]
-) -> CardFacts:
-    extension = event.callee.extension
-    if extension is None or not is_agent(extension):
-        return facts
-    phone = facts.phone(extension)
-    if phone.ended_at is not None and phone.ended_at >= at:
-        return facts
-    return _having(facts, phone, ended_at=at, outcome=event.outcome)
+def _last_seen(leg: LegFacts) -> datetime:
+    seen = (leg.rang_at, leg.answered_at, leg.ended_at, leg.elsewhere_at)
+    return max(at for at in seen if at is not None)
 
 
-def _having(
+def _left(facts: CardFacts, phone: PhoneFacts, at: datetime) -> CardFacts:
+    return having(facts, phone, left_at=_later(phone.left_at, at))
+
+
+def having(
     facts: CardFacts, phone: PhoneFacts, *, is_due: bool = False, **changes: Any
 ) -> CardFacts:
     """*is_due*: however many there are, for what is told and not noted is told again at once."""
@@ -183,119 +202,9 @@ def _having(
     return facts.model_copy(update={"phones": (*others, changed)})
 
 
-# -- what is due -----------------------------------------------------------------------------------
-
-
-def due_cards(
-    facts: CardFacts, popup: PopupPolicy, moments: Iterable[CardMoment], now: datetime
-) -> list[DueCard]:
-    """*moments*: those of which the CRM can be told."""
-    known = frozenset(moments)
-    # The directions of `popup` are of cards that we open: of a click, too, the CRM wants to hear.
-    outside = facts.direction in {Direction.INBOUND, Direction.OUTBOUND}
-    opening = list(_opening(facts, popup.moment, now)) if outside else []
-    found: list[DueCard] = []
-    for moment in (CardMoment.INCOMING, CardMoment.OUTGOING):
-        phones = {extension: at for extension, which, at in opening if which is moment}
-        if phones and moment in known:
-            found.append(DueCard(moment=moment, phones=phones))
-    if CardMoment.HANGUP in known:
-        found += _closing(facts, frozenset(extension for extension, _, _ in opening), now)
-    return found
-
-
-def with_told(
-    facts: CardFacts, card: DueCard, extensions: Iterable[str], *, failed: bool
-) -> CardFacts:
-    """*facts* once the CRM was told of *card* for these of its phones, or would not take it."""
-    for extension in extensions:
-        phone, at = facts.phone(extension), card.phones[extension]
-        if card.moment is CardMoment.HANGUP:
-            facts = _having(facts, phone, is_due=True, closed_at=at)
-        else:
-            facts = _having(facts, phone, is_due=True, told_at=at, failed=failed)
-    return facts
-
-
-def _opening(
-    facts: CardFacts, moment: PopMoment, now: datetime
-) -> Iterator[tuple[str, CardMoment, datetime]]:
-    if facts.ended_at is not None:
-        return
-    phones = {phone.extension: phone for phone in facts.phones}
-    if facts.direction is Direction.OUTBOUND and facts.caller is not None:
-        phones.setdefault(facts.caller, PhoneFacts(extension=facts.caller))
-    for extension, phone in phones.items():
-        which, began = _began(facts, phone, moment)
-        if began is None or now - began > FRESH or not _later_than(began, phone.ended_at):
-            continue
-        if phone.told_at is None or not _later_than(phone.told_at, phone.ended_at):
-            yield extension, which, began
-
-
-def _began(
-    facts: CardFacts, phone: PhoneFacts, moment: PopMoment
-) -> tuple[CardMoment, datetime | None]:
-    """Which moment it is for this phone, and since when; None: not yet, or not any more."""
-    if facts.direction is Direction.OUTBOUND and phone.extension == facts.caller:
-        which, rang, answered = (
-            CardMoment.OUTGOING,
-            facts.customer_rang_at,
-            facts.customer_answered_at,
-        )
-    else:
-        which, rang, answered = CardMoment.INCOMING, phone.rang_at, phone.answered_at
-    # One that was joined to the call has not rung for it.
-    times = {PopMoment.RINGING: (rang, answered), PopMoment.ANSWERED: (answered,)}.get(moment, ())
-    going_on = [at for at in times if at is not None and _later_than(at, phone.ended_at)]
-    return which, going_on[0] if going_on else None
-
-
-def _closing(facts: CardFacts, opening: frozenset[str], now: datetime) -> Iterator[DueCard]:
-    """One for each way in which the phones' part ended."""
-    over: dict[Disposition, dict[str, datetime]] = {}
-    for phone in facts.phones:
-        if phone.told_at is None or phone.told_at == phone.closed_at or phone.failed:
-            continue
-        ended = _over_at(facts, phone)
-        if phone.extension in opening or ended is None or now - ended > _CLOSED_WITHIN:
-            continue
-        over.setdefault(_became(facts, phone), {})[phone.extension] = phone.told_at
-    for disposition, phones in over.items():
-        yield DueCard(moment=CardMoment.HANGUP, phones=phones, disposition=disposition)
-
-
-def _over_at(facts: CardFacts, phone: PhoneFacts) -> datetime | None:
-    if facts.ended_at is not None:
-        return facts.ended_at
-    seen = [at for at in (phone.rang_at, phone.answered_at, phone.told_at) if at is not None]
-    if phone.ended_at is None or any(at > phone.ended_at for at in seen):
-        return None
-    return phone.ended_at
-
-
-def _became(facts: CardFacts, phone: PhoneFacts) -> Disposition:
-    """For who sits at this phone: a call that another took was missed here."""
-    if facts.direction is Direction.OUTBOUND and phone.extension == facts.caller:
-        if facts.customer_answered_at is not None:
-            return Disposition.ANSWERED
-        of_call = facts.disposition
-        return of_call if of_call not in {None, Disposition.ANSWERED} else Disposition.MISSED
-    spoke = phone.answered_at is not None and not (
-        phone.told_at is not None and phone.answered_at < phone.told_at
-    )
-    if spoke:
-        return Disposition.ANSWERED
-    return _OUTCOMES.get(phone.outcome, Disposition.MISSED) if phone.outcome else Disposition.MISSED
-
-
 def _first(known: datetime | None, at: datetime) -> datetime:
     return at if known is None else min(known, at)
 
 
 def _later(known: datetime | None, at: datetime) -> datetime:
     return at if known is None else max(known, at)
-
-
-def _later_than(at: datetime, ended: datetime | None) -> bool:
-    return ended is None or at > ended

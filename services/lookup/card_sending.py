@@ -1,4 +1,4 @@
-"""One telling of a CRM that shows cards: the request, its one repeat, and whom it did not reach."""
+"""One telling of a CRM that shows cards: the request, its repeat, and whom it did not reach."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from services.lookup.card_facts import CardFacts, DueCard
+from services.lookup.card_due import DueCard
+from services.lookup.card_facts import CardFacts
 from services.lookup.module_book import ModuleBook
 from shared.clock import Clock
 from shared.contracts.calls import Direction
+from shared.contracts.cards import CardMoment
 from shared.contracts.contacts import ContactCard
 from shared.crm.candidates import in_order
 from shared.crm.connections import CrmConnections
@@ -20,7 +22,7 @@ from shared.crm.finder import Finder
 from shared.crm.form.telephony import used_in
 from shared.crm.port import CallCard, CrmConnector, ShowsCards
 from shared.crm.users import Directory, UserBook
-from shared.errors import MeshError, OutOfTime, TransientError
+from shared.errors import MeshError, OutOfTime, TransientError, Unavailable
 from shared.observe.logging import mask_text
 from shared.observe.metrics import Metrics
 from shared.phone import parse
@@ -49,6 +51,15 @@ class Screen:
     connector: ShowsCards
     #: Whether the cards are of contacts, which have to be known first.
     of_contacts: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Whom it did not reach; or why the CRM did not take it, and whether it may all the same have."""
+
+    unreached: tuple[str, ...] = ()
+    fault: str | None = None
+    maybe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,28 +96,30 @@ class CardSender:
         found = {seat.extension: directory.match(seat) for seat in seats_of(site, crm)}
         return {one: user for one, user in found.items() if isinstance(user, str)}
 
-    async def send(self, screen: Screen, card: CallCard) -> tuple[tuple[str, ...], str | None]:
-        """Whom it did not reach; or why the CRM did not take it."""
+    async def send(self, screen: Screen, card: CallCard, *, is_last: bool) -> Sent | None:
+        """None: the end of a card was not taken, may be by and by, and this is not the *last* try."""
         if screen.of_contacts:
             card = replace(card, contact=await self._contact(screen, card.number))
-        unreached: tuple[str, ...] = ()
-        fault = None
         try:
-            unreached = await self._asked(screen, card)
+            sent = Sent(await self._asked(screen, card))
         except MeshError as error:
+            is_end = card.moment is CardMoment.HANGUP
+            if is_end and not is_last and isinstance(error, TransientError):
+                return None
             fault = mask_text(error.message)[:_LONGEST_FAULT]
+            sent = Sent(fault=fault, maybe=isinstance(error, Unavailable))
             log.warning(
                 "card_not_shown", connection=screen.crm.name, moment=card.moment, error=fault
             )
-        nobody = len(unreached) >= len(card.extensions)
-        outcome = "failed" if fault is not None else "unreached" if nobody else "told"
+        nobody = len(sent.unreached) >= len(card.extensions)
+        outcome = "failed" if sent.fault is not None else "unreached" if nobody else "told"
         self.metrics.count("callmesh_cards_total", card.moment.value, outcome)
-        if unreached:
-            await self._say_unreached(screen, unreached)
-        return unreached, fault
+        if sent.unreached:
+            await self._say_unreached(screen, sent.unreached)
+        return sent
 
     async def _asked(self, screen: Screen, card: CallCard) -> tuple[str, ...]:
-        """Raises: MeshError, when it failed twice, or would fail again."""
+        """Raises: MeshError, when it failed twice, or would fail again; at once of an end."""
         try:
             return await screen.connector.show_card(card, within=_WITHIN)
         except OutOfTime:
@@ -114,7 +127,7 @@ class CardSender:
             raise
         except TransientError as error:
             wait = error.retry_after or _AGAIN
-            if wait > _LONGEST_WAIT:
+            if wait > _LONGEST_WAIT or card.moment is CardMoment.HANGUP:
                 raise
             await self.clock.sleep(wait)
         return await screen.connector.show_card(card, within=_WITHIN)

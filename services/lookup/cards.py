@@ -8,24 +8,26 @@ that ring together are told of together, and gives it back when nothing is left 
 that is delivered again, to another process, takes the turn that it had: a crash between the CRM's
 answer and its note shows a card twice, nothing else does.
 
-A card is of now. What the CRM does not take is tried once more, and given up.
+A card is of now. What the CRM does not take is tried once more, and given up; the end of one that
+may be there, a few times more.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Collection as Collected
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from services.lookup.card_facts import FRESH, CardFacts, DueCard, due_cards, with_event, with_told
+from services.lookup.card_due import FRESH, DueCard, due_cards, still_shown, with_told
+from services.lookup.card_facts import CardFacts, with_event
 from services.lookup.card_sending import CardSender, Screen, card_of
 from shared.bus.port import Publisher
 from shared.clock import Clock
 from shared.contracts.calls import CallRinging, CallStarted
-from shared.contracts.cards import CardTold
+from shared.contracts.cards import CardMoment, CardTold
 from shared.contracts.envelope import Message
 from shared.crm.port import CallCard
 from shared.errors import Conflict, Unavailable
@@ -37,6 +39,8 @@ from shared.storage.port import Collection, CollectionSpec, Document, change
 
 #: Phones of a queue ring within it.
 _GATHER = timedelta(milliseconds=100)
+#: The end of a card: so often, and so long between, for which who rings then has to wait.
+_TRIES, _AGAIN = 5, timedelta(seconds=5)
 #: A turn outlasts the longest telling.
 _TURN = timedelta(seconds=60)
 #: Messages wait as long for a service that is away; nobody's call is longer.
@@ -146,37 +150,51 @@ class CardTeller:
     async def _tell(self, turn: _Turn) -> None:
         """Until nothing is due; the turn is ours."""
         await self.clock.sleep(_GATHER)
-        while (facts := await self._left(turn)) is not None:
-            for due in self._due(turn.screen, facts):
-                users = await self.sender.users_at(turn.screen)
-                if turn.screen.crm.telephony.registered:
-                    # The module was registered without the others: nobody there has their codes.
-                    there = [one for one in due.phones if one in users]
-                else:
-                    there = list(due.phones)
-                await self._noted(turn, due, set(due.phones) - set(there), failed=True)
-                if there:
-                    card = card_of(
-                        turn.screen,
-                        due,
-                        facts,
-                        call_id=turn.call_id,
-                        extensions=there,
-                        users=users,
-                    )
-                    await self._told(turn, due, card)
+        tries = 0
+        while (left := await self._left(turn)) is not None:
+            facts, due = left
+            users = await self.sender.users_at(turn.screen)
+            there = self._there(turn, due, facts, users)
+            await self._noted(turn, due, set(due.phones) - set(there), failed=True)
+            if not there:
+                continue
+            card = card_of(
+                turn.screen, due, facts, call_id=turn.call_id, extensions=there, users=users
+            )
+            tries += 1
+            if await self._told(turn, due, card, is_last=tries >= _TRIES):
+                tries = 0
+            else:
+                await self.clock.sleep(_AGAIN)
 
-    async def _left(self, turn: _Turn) -> CardFacts | None:
-        """What is known while something is due; else the turn is given back, and None."""
-        left: CardFacts | None = None
+    def _there(
+        self, turn: _Turn, due: DueCard, facts: CardFacts, users: Mapping[str, str]
+    ) -> list[str]:
+        """Of the phones of *due* those for which the CRM is told."""
+        there = list(due.phones)
+        if turn.screen.crm.telephony.registered:
+            # The module was registered without the others: nobody there has their codes.
+            there = [one for one in there if one in users]
+        if due.moment is CardMoment.HANGUP:
+            # A card is its user's: who has another phone in the call goes on to see it.
+            busy = {users[one] for one in still_shown(facts) if one in users}
+            there = [one for one in there if users.get(one) not in busy]
+        return there
+
+    async def _left(self, turn: _Turn) -> tuple[CardFacts, DueCard] | None:
+        """
+        What is known, and what is due first, while something is; else the turn is given back, and
+        None.
+        """
+        left: tuple[CardFacts, DueCard] | None = None
 
         def edit(found: CardDocument | None) -> CardDocument | None:
             nonlocal left
             left = None
             if found is None or found.turn_run != turn.run:
                 return None  # another has it by now
-            if self._due(turn.screen, found.facts):
-                left = found.facts
+            if due := self._due(turn.screen, found.facts):
+                left = found.facts, due[0]
                 return found.model_copy(update=self._taken(turn))
             return found.model_copy(update=dict.fromkeys(("turn_of", "turn_run", "turn_until")))
 
@@ -219,10 +237,16 @@ class CardTeller:
 
     # -- one telling -------------------------------------------------------------------------------
 
-    async def _told(self, turn: _Turn, due: DueCard, card: CallCard) -> None:
-        """A request to the CRM, and what became of it. Raises: Unavailable of store or bus."""
-        unreached, fault = await self.sender.send(turn.screen, card)
-        await self._noted(turn, due, card.extensions, failed=fault is not None)
+    async def _told(self, turn: _Turn, due: DueCard, card: CallCard, *, is_last: bool) -> bool:
+        """
+        A request to the CRM, and what became of it; False: it is to be told again. Raises:
+        Unavailable of store or bus.
+        """
+        sent = await self.sender.send(turn.screen, card, is_last=is_last)
+        if sent is None:
+            return False
+        failed = sent.fault is not None and not sent.maybe
+        await self._noted(turn, due, card.extensions, failed=failed)
         # Behind the note: what is lost here is only the word of it.
         mark = [f"{one}@{due.phones[one].isoformat()}" for one in sorted(card.extensions)]
         await self.publisher.publish(
@@ -231,9 +255,10 @@ class CardTeller:
                 connection=turn.screen.crm.name,
                 moment=card.moment,
                 extensions=card.extensions,
-                unreached=tuple(text[:200] for text in unreached),
-                fault=fault,
+                unreached=tuple(text[:200] for text in sent.unreached),
+                fault=sent.fault,
             ),
             tenant=turn.screen.site.tenant,
             key=str(derived_id(turn.key, card.moment.value, *mark)),
         )
+        return True

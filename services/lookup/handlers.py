@@ -23,7 +23,14 @@ from services.lookup.store import CallerBook
 from shared.bus.port import Publisher
 from shared.bus.router import Router
 from shared.clock import Clock
-from shared.contracts.calls import CallAnswered, CallEnded, CallRinging, CallStarted, LegEnded
+from shared.contracts.calls import (
+    CallAnswered,
+    CallEnded,
+    CallRinging,
+    CallStarted,
+    CallTransferred,
+    LegEnded,
+)
 from shared.contracts.contacts import (
     ContactAnswer,
     ContactCard,
@@ -244,7 +251,7 @@ async def _learn(deps: Deps, message: Message[Any], site: Site, news: CallFacts)
 # -- cards that a CRM shows by itself, and its telephony module --------------------------------
 
 
-@router.on_each(CallRinging, LegEnded)
+@router.on_each(CallRinging, LegEnded, CallTransferred)
 async def tell_of_phones(deps: Deps, message: Message[Any]) -> None:
     site = _site(deps, message.tenant)
     if site is not None:

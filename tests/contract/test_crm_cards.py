@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Awaitable
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 import structlog.testing
+from aiohttp import web
 
 from services.lookup.cards import CARDS
+from services.lookup.handlers import router
 from services.lookup.module_book import MODULES, ModuleBook
+from shared.bus.port import Consumer
 from shared.clock import ManualClock, SystemClock
 from shared.contracts.calls import (
     CallAnswered,
     CallEnded,
     CallRinging,
     CallStarted,
+    CallTransferred,
     Direction,
     Disposition,
     LegEnded,
     LegOutcome,
     Party,
+    TransferKind,
 )
 from shared.contracts.cards import CardMoment
 from shared.contracts.contacts import CrmUser
@@ -31,7 +37,7 @@ from shared.storage.port import Find
 from shared.testing.builders import a_call
 from shared.testing.waiting import eventually
 from tests.contract.cards_kit import Replica, RetailShop, retail_shop
-from tests.contract.scripted_crm import scripted
+from tests.contract.scripted_crm import Asked, scripted
 
 PHONES = [f"1{n:02}" for n in range(1, 21)]
 CUSTOMER = Party(number="+79121234567")
@@ -106,6 +112,12 @@ class Floor:
     @property
     def types(self) -> list[tuple[str, list[str]]]:
         return [(card["type"], sorted(card["codes"])) for card in self.crm.cards]
+
+    @property
+    def ended(self) -> list[tuple[list[int], str]]:
+        """Whose cards were closed, and how."""
+        closed = (card for card in self.crm.cards if card["type"] == "hangup")
+        return [(card["userIds"], card["hangupStatus"]) for card in closed]
 
     def counted(self, moment: str, outcome: str) -> float:
         return self.shop.metrics.value("callmesh_cards_total", moment, outcome)
@@ -194,9 +206,7 @@ async def test_a_transfer_shows_the_card_to_the_next(floor: Floor) -> None:
     ]
 
 
-async def test_a_withheld_number_an_internal_call_and_a_strangers_phone_show_nothing(
-    floor: Floor,
-) -> None:
+async def test_an_internal_call_and_a_strangers_phone_show_nothing(floor: Floor) -> None:
     internal = a_call(direction=Direction.INTERNAL, caller=Party(extension="101"), dialled="102")
     await floor.hear(internal, rings("102"), answers("102"), OVER)
     await floor.hear(
@@ -221,6 +231,50 @@ async def test_an_outbound_call_is_told_when_the_customer_rings(floor: Floor) ->
     assert card["externalPhone"] == "+74998888888"
     await floor.hear(CallEnded(call_id="c1", pbx="main", disposition=Disposition.BUSY))
     assert floor.crm.cards[1]["hangupStatus"] == "busy"
+
+
+async def test_who_dialled_by_hand_and_passes_the_call_on_loses_his_card(floor: Floor) -> None:
+    dialled = a_call(
+        direction=Direction.OUTBOUND, caller=Party(extension="101"), dialled="+79121234567"
+    )
+    customer = rings("101").model_copy(update={"callee": CUSTOMER, "leg_id": "out"})
+    passed_on = CallTransferred(
+        call_id="c1",
+        pbx="main",
+        kind=TransferKind.BLIND,
+        by=Party(extension="101"),
+        to=Party(extension="102"),
+    )
+    await floor.hear(dialled, customer, passed_on, rings("102"))
+    assert floor.types == [("out", ["101"]), ("hangup", ["101"]), ("in", ["102"])]
+
+
+def test_lookup_hears_of_transfers_also_of_those_while_it_was_away() -> None:
+    assert Consumer("lookup", CallTransferred) in router.consumers
+
+
+async def test_a_user_with_two_phones_sees_the_card_as_long_as_one_has_the_call(
+    floor: Floor,
+) -> None:
+    await floor.shop.apply(
+        floor.shop.connection(parameters={"cards_by": "users"}),
+        agents=[
+            {"extension": phone, "users": {"retail": user}}
+            for phone, user in (("101", "24"), ("102", "24"), ("103", "25"))
+        ],
+    )
+    ann = CrmUser(user_id="24", display_name="Ann", extension="101")
+    await floor.shop.users_are(ann, CrmUser(user_id="25", display_name="Bob", extension="103"))
+    await floor.hear(STARTED)
+    at = floor.shop.clock.now()
+    await asyncio.gather(*(floor.hear(rings(phone), at=at) for phone in ("101", "102", "103")))
+    seen = [one for card in floor.crm.cards for one in card["userIds"]]
+    assert set(seen) == {24, 25}
+    await floor.hear(answers("101"), ends("102", LegOutcome.ELSEWHERE))
+    await floor.hear(ends("103", LegOutcome.ELSEWHERE))
+    assert floor.ended == [([25], "no answered")]
+    await floor.hear(ends("101", LegOutcome.ANSWERED), OVER)
+    assert floor.ended == [([25], "no answered"), ([24], "answered")]
 
 
 async def test_switched_off_for_the_connection_nothing_is_told(floor: Floor) -> None:
@@ -253,6 +307,78 @@ async def test_codes_that_it_does_not_know_are_told_once_an_hour(floor: Floor) -
     known = await book.read("acme", "retail")
     assert known is not None
     assert [one.code for one in known.unreached] == ["102"]
+
+
+@pytest.mark.parametrize(("times", "outcome"), [(4, "told"), (5, "failed")])
+async def test_the_end_of_a_card_is_told_a_few_times_more(
+    times: int, outcome: str, clock: ManualClock
+) -> None:
+    async with retail_shop("sqlite", clock) as shop:
+        floor = Floor(shop)
+        await floor.apply()
+        floor.has_codes(*PHONES)
+        await shop.replica()
+        await passed(clock, floor.hear(STARTED, rings("101")))
+        floor.crm.limited["call/event"] = times
+        await passed(clock, floor.hear(answers("101"), OVER))
+        assert floor.crm.asked["/api/v5/telephony/call/event"] == 1 + 5
+        assert floor.types == [("in", ["101"]), ("hangup", ["101"])][: 2 if times == 4 else 1]
+        assert floor.counted("hangup", outcome) == 1
+        await eventually(lambda: len(floor.shop.told) == 2)
+        assert bool(floor.shop.told[1].fault) is (outcome == "failed")
+        await passed(clock, floor.hear(ends("101", LegOutcome.ANSWERED)))
+        assert floor.crm.asked["/api/v5/telephony/call/event"] == 1 + 5
+
+
+async def test_while_an_end_waits_the_next_agent_sees_his_card(clock: ManualClock) -> None:
+    async with retail_shop("sqlite", clock) as shop:
+        floor = Floor(shop)
+        await floor.apply()
+        floor.has_codes(*PHONES)
+        await shop.replica()
+        await passed(clock, floor.hear(STARTED, rings("101"), answers("101")))
+        floor.crm.limited["call/event"] = 1
+        ending = asyncio.create_task(floor.hear(ends("101", LegOutcome.ANSWERED)))
+        await passed(clock, asked_twice(floor), by=timedelta(milliseconds=10))
+        await floor.hear(rings("102"))
+        await passed(clock, ending)
+        assert floor.types == [("in", ["101"]), ("in", ["102"]), ("hangup", ["101"])]
+
+
+async def test_a_card_that_may_be_there_is_closed(clock: ManualClock) -> None:
+    """The CRM broke down over it, and who knows when."""
+    told: list[str] = []
+
+    def breaks_down(asked: Asked) -> Any:
+        told.append(json.loads(asked.form["event"])["type"])
+        return web.Response(status=500) if told[-1] == "in" else {"success": True}
+
+    async with scripted(breaks_down) as crm, retail_shop("sqlite", clock) as shop:
+        floor = Floor(shop)
+        await floor.apply(parameters={"api_url": crm.url})
+        await shop.replica()
+        await passed(clock, floor.hear(STARTED, rings("101")))
+        assert floor.counted("in", "failed") == 1
+        await passed(clock, floor.hear(answers("101"), OVER))
+        assert told == ["in", "in", "hangup"]
+
+
+async def passed(
+    clock: ManualClock, doing: Awaitable[None], by: timedelta = timedelta(milliseconds=500)
+) -> None:
+    """Time goes on until it is done."""
+    task = asyncio.ensure_future(doing)
+
+    async def is_done() -> bool:
+        await clock.advance(by)
+        return task.done()
+
+    await eventually(is_done)
+    await task
+
+
+async def asked_twice(floor: Floor) -> None:
+    await eventually(lambda: floor.crm.asked["/api/v5/telephony/call/event"] == 2)
 
 
 @pytest.mark.parametrize("times", [1, 2])

@@ -137,6 +137,13 @@ async def test_users_may_be_named_instead() -> None:
         assert "codes" not in event
 
 
+async def test_a_user_with_two_phones_is_named_once() -> None:
+    async with shop(cards_by="users") as (crm, connector):
+        await registered(crm, connector)
+        await connector.show_card(card(users={"101": "24", "102": "24"}), within=SOON)
+        assert [event["userIds"] for event in crm.cards] == [[24]]
+
+
 async def test_of_phones_without_users_nobody_is_asked() -> None:
     async with shop(cards_by="users") as (crm, connector):
         await registered(crm, connector)
@@ -199,6 +206,11 @@ async def test_each_phone_is_asked_for_by_itself(tmp_path: Path) -> None:
     assert found == ()
     assert sorted(map(whose, asked)) == ["24", "25"]
     assert {str(one.json) for one in asked} == {"{'contact': '7', 'module': 'People'}"}
+
+
+async def test_a_user_with_two_phones_is_asked_for_once(tmp_path: Path) -> None:
+    found, asked = await pop(lambda _: {}, tmp_path, card(users={"101": "24", "102": "24"}))
+    assert (found, [whose(one) for one in asked]) == ((), ["24"])
 
 
 async def test_an_id_of_another_crm_is_nobodys_here(tmp_path: Path) -> None:

@@ -29,6 +29,9 @@ class Pop:
     #: How often the leg was closed before: not every PBX has a new id for each ring.
     ring: int = 0
     answered: bool = False
+    #: Its legs, a phone may be several devices, and their last rings; and the one that has the call.
+    legs: dict[str, datetime] = field(default_factory=dict)
+    answered_leg: str | None = None
     #: What cards were opened for, and the last of them.
     opened: set[str] = field(default_factory=set)
     card: AgentEvent | None = None
@@ -69,6 +72,8 @@ class Call:
     contact: ContactCard | None = None
     contact_known: bool | None = None
     contact_at: datetime | None = None
+    #: Whom no CRM knows.
+    unknown_number: str | None = None
     #: Where several match.
     candidates: tuple[ContactCard, ...] | None = None
     ambiguous: bool | None = None
@@ -77,8 +82,8 @@ class Call:
     #: When legs ended and why: a ring of theirs that comes late opens nothing. Not every PBX has
     #: ids for legs, so one that is told by its extension may ring again.
     ended_legs: dict[str, tuple[datetime, str]] = field(default_factory=dict)
-    #: Legs whose answer came, perhaps before their ring did.
-    answered_legs: set[str] = field(default_factory=set)
+    #: Legs whose answer came, perhaps before their ring did, and when they answered.
+    answered_legs: dict[str, datetime] = field(default_factory=dict)
     #: How often each screen was told that a leg is closed.
     closings: Counter[tuple[str, str]] = field(default_factory=Counter)
     #: Of an outgoing call: whether it has got as far as the other party's phone, and was answered.

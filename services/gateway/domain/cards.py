@@ -52,7 +52,9 @@ def card_of(call: Call, pop: Pop, rules: PopRules, *, at: datetime) -> AgentEven
         return None
     page_url = create_url = None
     if known is None:
-        create_url = web_address(rules.new_page(call.tenant, direction, pop.number, pop.name))
+        # The phone may show the colleague who asks whether it takes the call.
+        number = call.unknown_number or pop.number
+        create_url = web_address(rules.new_page(call.tenant, direction, number, pop.name))
     elif not call.ambiguous:
         page_url = web_address(known.page_url)
     pop.opened.add(target)

@@ -54,7 +54,7 @@ class Telling:
             case ContactResolved():
                 return self._resolved(call, body, at, now)
             case ContactUnknown():
-                return self._unknown(call, at, now)
+                return self._unknown(call, body, at, now)
             case PopSeen():
                 return _seen(call, body, at)
         return []
@@ -108,13 +108,18 @@ class Telling:
     def _rings_anew(
         self, call: Call, there: Pop, body: CallRinging, at: datetime
     ) -> list[AgentEvent]:
-        """The end of its earlier leg is still on its way."""
-        is_old = body.leg_id == there.leg_id or at < there.rang_at
-        if is_old or call.ended_by(body.leg_id, at):
+        """Another device of his, or the end of its earlier leg is still on its way."""
+        known = there.legs.get(body.leg_id)
+        if call.ended_by(body.leg_id, at) or (known is not None and at <= known):
+            return []
+        there.legs[body.leg_id] = at
+        talks_since = call.answered_legs.get(there.answered_leg or "", at)
+        if body.leg_id == there.leg_id or at < max(there.rang_at, talks_since):
             return []
         there.leg_id, there.rang_at = body.leg_id, at
         there.ring = call.closings[there.extension, body.leg_id]
         there.answered = body.leg_id in call.answered_legs
+        there.answered_leg = body.leg_id if there.answered else None
         told = [call.answering(there, at)] if there.answered else []
         return [*told, *self._cards(call, at)]
 
@@ -124,7 +129,7 @@ class Telling:
             call.reached = True
             return self._outside_answered(call, body, at)
         if not call.ended_by(body.leg_id, at):
-            call.answered_legs.add(body.leg_id)
+            call.answered_legs[body.leg_id] = at
         told: list[AgentEvent] = []
         pop = call.pops.get(winner)
         if pop is None and body.caller is not None:
@@ -139,7 +144,8 @@ class Telling:
             )
             told = self._opened(call, pop, at)
         elif pop is not None and not pop.answered and pop.is_told_by(body.leg_id, at):
-            pop.answered = True
+            pop.answered, pop.answered_leg = True, body.leg_id
+            pop.legs.setdefault(body.leg_id, at)
             told = [call.answering(pop, at)]
         # In a transfer the one who asks and the one who is asked are both in the call; and who
         # began to ring after this answer did not lose by it.
@@ -174,12 +180,25 @@ class Telling:
         extension = body.callee.extension
         reason = _ENDED if body.outcome is LegOutcome.ANSWERED else body.outcome.value
         pop = call.pops.get(extension) if extension else None
+        elsewhere = body.outcome is LegOutcome.ELSEWHERE
         if body.own_phone:
-            return self._closed(call, pop, reason, at) if pop and pop.outgoing else []
+            # One that was taken off is another device of who clicked.
+            is_over = pop is not None and pop.outgoing and not elsewhere
+            return self._closed(call, pop, reason, at) if pop is not None and is_over else []
+        if pop is not None and pop.answered_leg == body.leg_id and elsewhere:
+            # So is one whose leg has the name of that at which he talks.
+            return []
         call.leg_ended(body.leg_id, at, reason)
-        call.answered_legs.discard(body.leg_id)
+        call.answered_legs.pop(body.leg_id, None)
         # By leg: after a transfer back the same phone rings again, under another leg.
-        if pop is None or pop.leg_id != body.leg_id or at < pop.rang_at:
+        rang_at = pop.legs.get(body.leg_id) if pop is not None else None
+        if pop is None or rang_at is None or at < rang_at:
+            return []
+        talks_on = pop.answered and pop.answered_leg != body.leg_id
+        rings_on = not pop.answered and len(pop.legs) > 1
+        if talks_on or rings_on:
+            # Another device of his.
+            del pop.legs[body.leg_id]
             return []
         return self._closed(call, pop, reason, at)
 
@@ -193,6 +212,8 @@ class Telling:
 
     def _opened(self, call: Call, pop: Pop, at: datetime) -> list[AgentEvent]:
         pop.ring = call.closings[pop.extension, pop.leg_id]
+        pop.legs[pop.leg_id] = pop.rang_at
+        pop.answered_leg = pop.leg_id if pop.answered else None
         if call.ended_by(pop.leg_id, at):
             if pop.ring:
                 return []
@@ -208,9 +229,10 @@ class Telling:
 
     def _closed(self, call: Call, pop: Pop, reason: str, at: datetime) -> list[AgentEvent]:
         del call.pops[pop.extension]
-        call.closings[pop.extension, pop.leg_id] += 1
-        # Its ring may come once more, and is not to open it again.
-        call.leg_ended(pop.leg_id, at, reason)
+        for leg_id in {pop.leg_id, *pop.legs}:
+            call.closings[pop.extension, leg_id] += 1
+            # Its ring may come once more, and is not to open it again.
+            call.leg_ended(leg_id, at, reason)
         # Of our own clock: the PBX's may be hours away.
         pop.left_at = call.heard_at
         call.after[pop.extension] = pop
@@ -234,11 +256,14 @@ class Telling:
         call.chosen, call.contact_at = chosen, at
         return self._contact_told(call, before, at, now)
 
-    def _unknown(self, call: Call, at: datetime, now: datetime) -> list[AgentEvent]:
+    def _unknown(
+        self, call: Call, body: ContactUnknown, at: datetime, now: datetime
+    ) -> list[AgentEvent]:
         if call.chosen or (call.contact_at is not None and at <= call.contact_at):
             return []
         before = (call.contact, call.contact_known, call.candidates, call.ambiguous)
         call.contact, call.contact_known, call.contact_at = None, False, at
+        call.unknown_number = body.number
         call.candidates = call.ambiguous = None
         return self._contact_told(call, before, at, now)
 

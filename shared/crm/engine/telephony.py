@@ -75,7 +75,8 @@ class CrmTelephony:
         phones = card.extensions
         if cards.to is Addressed.USERS:
             nobody = tuple(one for one in card.extensions if one not in users)
-            phones = tuple(users)
+            # A user with several phones is told once.
+            phones = tuple({user: one for one, user in users.items()}.values())
         if not phones:
             return nobody
         variables = self._of_card(cards, card, phones, users)
@@ -132,7 +133,8 @@ class CrmTelephony:
         kind = self._manifest.contacts.get(contact.module) if contact is not None else None
         own = card.own_number
         each = [{"Extension": one, "User": users.get(one)} for one in phones]
-        of = {RowsOf.PHONES: each, RowsOf.USERS: [one for one in each if one["User"]]}
+        of_users = {one["User"]: one for one in each if one["User"]}
+        of = {RowsOf.PHONES: each, RowsOf.USERS: list(of_users.values())}
         return {
             **card_variables(contact, kind),
             "Moment": str(card.moment),

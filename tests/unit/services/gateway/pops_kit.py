@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -72,6 +72,8 @@ class Rules:
     policy: PopupPolicy
     unknown_policy: PopupPolicy | None = None
     page: str | None = None
+    #: For whom the page was asked.
+    asked: list[str | None] = field(default_factory=list)
 
     def known(self, tenant: str, connection: str) -> PopupPolicy:
         return self.policy
@@ -82,6 +84,7 @@ class Rules:
     def new_page(
         self, tenant: str, direction: Direction, number: str | None, name: str | None
     ) -> str | None:
+        self.asked.append(number)
         return self.page
 
 

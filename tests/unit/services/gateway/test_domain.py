@@ -260,6 +260,106 @@ def test_a_phone_that_rings_anew_before_its_earlier_leg_has_ended_keeps_the_pop(
     assert watch.shows("101") == ["c1"]
 
 
+# -- several devices at one extension ---------------------------------------------------------
+
+DEVICES = (ringing("101", "a"), ringing("101", "b"))
+
+
+@pytest.mark.parametrize("taken", ["a", "b"])
+@pytest.mark.parametrize("rings", [DEVICES, DEVICES[::-1]])
+def test_who_answers_at_one_device_talks_until_that_one_hangs_up(
+    taken: str, rings: tuple[Event, ...]
+) -> None:
+    other = "b" if taken == "a" else "a"
+    watch = Watch().take(*rings, answered("101", taken))
+    watch.take(leg_ended(LegOutcome.ELSEWHERE, "101", other), after=timedelta(seconds=1))
+    assert watch.words == ["ringing 101", "answered 101"]
+    watch.take(leg_ended(LegOutcome.ANSWERED, "101", taken), after=timedelta(minutes=1))
+    assert (watch.words[-1], watch.told[-1].reason) == ("closed 101", "ended")
+    watch.take(*rings, answered("101", taken))
+    assert watch.shows("101") == []
+
+
+def test_where_both_legs_have_the_name_of_the_phone_he_talks_on_as_well() -> None:
+    watch = Watch().take(ringing("101", "101"), ringing("101", "101"), answered("101", "101"))
+    watch.take(leg_ended(LegOutcome.ELSEWHERE, "101", "101"), after=timedelta(seconds=1))
+    assert watch.words == ["ringing 101", "answered 101"]
+    watch.take(leg_ended(LegOutcome.ANSWERED, "101", "101"), after=timedelta(minutes=1))
+    assert watch.words[-1] == "closed 101"
+
+
+@pytest.mark.parametrize("declines", ["a", "b"])
+def test_one_device_that_declines_leaves_the_call_to_the_other(declines: str) -> None:
+    other = "b" if declines == "a" else "a"
+    watch = Watch().take(*DEVICES, leg_ended(LegOutcome.BUSY, "101", declines))
+    assert watch.shows("101") == ["c1"]
+    watch.take(answered("101", other))
+    assert watch.words == ["ringing 101", "answered 101"]
+    watch.take(leg_ended(LegOutcome.ANSWERED, "101", other), *DEVICES)
+    assert watch.words[-1] == "closed 101"
+
+
+def test_when_both_decline_the_call_is_gone() -> None:
+    ends = (leg_ended(LegOutcome.BUSY, "101", leg) for leg in ("a", "b"))
+    assert Watch().take(*DEVICES, *ends).words == ["ringing 101", "closed 101"]
+
+
+def test_a_device_whose_ring_comes_behind_the_answer_takes_nothing_back() -> None:
+    """The journal tells leg by leg."""
+    watch = Watch().take(ringing("101", "a"))
+    watch.take(answered("101", "a"), after=timedelta(seconds=5))
+    watch.take(ringing("101", "b"), after=timedelta(seconds=1))
+    watch.take(leg_ended(LegOutcome.ELSEWHERE, "101", "b"), after=timedelta(seconds=5))
+    assert [event.kind for event in watch.shown("101")] == [RINGING, ANSWERED]
+
+
+def test_a_device_that_answers_without_a_ring_of_its_own_ends_the_call_by_its_end() -> None:
+    watch = Watch().take(ringing("101", "a"), answered("101", "b"))
+    watch.take(leg_ended(LegOutcome.ELSEWHERE, "101", "a"))
+    assert watch.shows("101") == ["c1"]
+    watch.take(leg_ended(LegOutcome.ANSWERED, "101", "b"))
+    assert watch.shows("101") == []
+
+
+def test_the_late_end_of_a_ring_does_not_cost_the_next_one_its_own() -> None:
+    """Where legs have the names of their phones."""
+    watch = Watch().take(ringing("101", "101"), after=timedelta(seconds=20))
+    watch.take(leg_ended(LegOutcome.NO_ANSWER, "101", "101"), after=timedelta(seconds=15))
+    assert watch.shows("101") == ["c1"]
+    watch.take(leg_ended(LegOutcome.NO_ANSWER, "101", "101"), after=timedelta(seconds=35))
+    assert watch.shows("101") == []
+
+
+def test_the_late_end_of_a_ring_does_not_end_the_next_one() -> None:
+    watch = Watch().take(ringing("101", "101"))
+    watch.take(ringing("101", "101"), after=timedelta(seconds=20))
+    watch.take(leg_ended(LegOutcome.NO_ANSWER, "101", "101"), after=timedelta(seconds=15))
+    assert watch.shows("101") == ["c1"]
+
+
+def test_a_ring_that_is_told_again_after_that_of_the_other_device_is_no_news() -> None:
+    watch = Watch().take(answered("101", "a"), *DEVICES, *DEVICES)
+    assert watch.words == ["ringing 101", "answered 101"]
+
+
+TWO_DEVICES: list[Event] = [
+    *DEVICES,
+    answered("101", "a"),
+    leg_ended(LegOutcome.ELSEWHERE, "101", "b"),
+    leg_ended(LegOutcome.ANSWERED, "101", "a"),
+    ended(),
+]
+
+
+@settings(deadline=None)
+@given(events=st.permutations(TWO_DEVICES * 2))
+def test_of_two_devices_nothing_is_told_twice_and_nothing_stays(events: list[Event]) -> None:
+    watch = Watch().take(*events)
+    ids = [event.id for event in watch.told]
+    assert len(ids) == len(set(ids))
+    assert watch.shows("101") == []
+
+
 # -- order, repeats, ends -------------------------------------------------------------------
 
 

@@ -151,6 +151,15 @@ def test_for_a_caller_whom_nobody_knows_the_page_of_a_new_contact_opens() -> Non
     assert (card.contact_known, card.create_url, card.page_url) == (False, NEW, None)
 
 
+def test_the_page_is_of_the_customer_also_where_the_phone_shows_a_colleague() -> None:
+    """Who asks before he passes the call on."""
+    policy = PopupPolicy()
+    rules = Rules(policy, policy, NEW)
+    colleague = Party(number="101", name="Agent One")
+    (card,) = Watch(rules).take(ringing(caller=colleague), unknown_contact()).cards
+    assert (card.create_url, rules.asked) == (NEW, [CALLER.number])
+
+
 def test_without_such_a_page_the_card_comes_all_the_same() -> None:
     (card,) = watching(page=None).take(ringing(), unknown_contact()).cards
     assert (card.contact_known, card.create_url) == (False, None)
@@ -295,6 +304,14 @@ def test_a_click_whose_own_phone_is_not_picked_up_closes() -> None:
     watch.take(own)
     assert (watch.words[-1], watch.told[-1].reason) == ("closed 101", "no_answer")
     assert watch.cards == []
+
+
+def test_a_click_that_is_picked_up_at_another_device_goes_on() -> None:
+    watch = watching().take(outgoing(dial_id="d1"), with_page())
+    taken_off = leg_ended(LegOutcome.ELSEWHERE, "101", "a1").model_copy(update={"own_phone": True})
+    watch.take(answered("101", "a2", own_phone=True), taken_off)
+    assert watch.words == ["outgoing 101", "contact 101", "pop 101"]
+    assert [event.kind for event in watch.shown("101")] == [OUTGOING, POP]
 
 
 def test_a_call_of_nobody_of_ours_is_on_no_screen() -> None:

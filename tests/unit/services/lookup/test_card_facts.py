@@ -10,17 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.lookup.card_facts import FRESH, CardFacts, due_cards, with_event, with_told
+from services.lookup.card_due import FRESH, due_cards, still_shown, with_told
+from services.lookup.card_facts import CardFacts, with_event
 from shared.contracts.calls import (
     CallAnswered,
     CallEnded,
     CallRinging,
     CallStarted,
+    CallTransferred,
     Direction,
     Disposition,
     LegEnded,
     LegOutcome,
     Party,
+    TransferKind,
 )
 from shared.contracts.cards import CardMoment
 from shared.site.telling import PopMoment, PopupPolicy
@@ -52,21 +55,37 @@ def rings(phone: str | None, leg: str = "", *, own: bool = False) -> CallRinging
     )
 
 
-def answers(phone: str | None, *, own: bool = False) -> CallAnswered:
+def answers(phone: str | None, leg: str = "", *, own: bool = False) -> CallAnswered:
     callee = Party(extension=phone) if phone else CUSTOMER
     return CallAnswered(
-        call_id="c1", pbx="main", leg_id=f"leg-{phone}", callee=callee, own_phone=own
+        call_id="c1", pbx="main", leg_id=leg or f"leg-{phone}", callee=callee, own_phone=own
     )
 
 
-def ends(phone: str, outcome: LegOutcome = LegOutcome.NO_ANSWER, *, own: bool = False) -> LegEnded:
+def ends(
+    phone: str | None,
+    outcome: LegOutcome = LegOutcome.NO_ANSWER,
+    leg: str = "",
+    *,
+    own: bool = False,
+) -> LegEnded:
     return LegEnded(
         call_id="c1",
         pbx="main",
-        leg_id=f"leg-{phone}",
-        callee=Party(extension=phone),
+        leg_id=leg or f"leg-{phone}",
+        callee=Party(extension=phone) if phone else CUSTOMER,
         outcome=outcome,
         own_phone=own,
+    )
+
+
+def passes_on(by: str, to: str) -> CallTransferred:
+    return CallTransferred(
+        call_id="c1",
+        pbx="main",
+        kind=TransferKind.BLIND,
+        by=Party(extension=by),
+        to=Party(extension=to),
     )
 
 
@@ -245,6 +264,73 @@ def test_the_crm_hears_of_both_directions_whatever_cards_of_ours_open() -> None:
     assert due(after(STARTED, (rings("101"), 2)), 2, inbound_only) == [(IN, {"101"}, None)]
 
 
+# -- several devices at one extension, several agents ------------------------------------------------
+
+
+@pytest.mark.parametrize("taken", ["a", "b"])
+def test_who_answers_at_one_device_keeps_the_card_until_that_one_hangs_up(taken: str) -> None:
+    other = "b" if taken == "a" else "a"
+    facts, told = tell(after(STARTED, (rings("101", "a"), 1.1), (rings("101", "b"), 1.2)), 1.2)
+    assert told == [(IN, {"101"}, None)]
+    facts = after(
+        (answers("101", taken), 5), (ends("101", LegOutcome.ELSEWHERE, other), 5.1), known=facts
+    )
+    assert due(facts, 6) == []
+    assert still_shown(facts) == {"101"}
+    facts = after((ends("101", LegOutcome.ANSWERED, taken), 65), known=facts)
+    assert due(facts, 65) == [(HANGUP, {"101"}, Disposition.ANSWERED)]
+    assert still_shown(facts) == set()
+
+
+def test_where_both_legs_have_the_name_of_the_phone_he_keeps_it_as_well() -> None:
+    facts, _ = tell(after(STARTED, (rings("101"), 1), (answers("101"), 5)), 5)
+    facts = after((ends("101", LegOutcome.ELSEWHERE), 5.1), known=facts)
+    assert due(facts, 6) == []
+    # Handed on, he is rung again with others, and another is faster.
+    facts, _ = tell(after((ends("101", LegOutcome.ANSWERED), 60), known=facts), 60)
+    facts, told = tell(after((rings("101"), 70), known=facts), 70)
+    assert told == [(IN, {"101"}, None)]
+    facts = after((ends("101", LegOutcome.ELSEWHERE), 75), known=facts)
+    assert due(facts, 75) == [(HANGUP, {"101"}, Disposition.MISSED)]
+
+
+@pytest.mark.parametrize("outcome", [LegOutcome.BUSY, LegOutcome.UNREACHABLE])
+def test_a_device_that_will_not_be_disturbed_leaves_the_card_to_the_other(
+    outcome: LegOutcome,
+) -> None:
+    facts, _ = tell(after(STARTED, (rings("101", "a"), 1), (rings("101", "b"), 1.1)), 1.1)
+    facts = after((ends("101", outcome, "b"), 1.2), (ends("101", outcome, "c"), 1.3), known=facts)
+    assert due(facts, 2) == []
+    facts = after((ends("101", LegOutcome.NO_ANSWER, "a"), 20), known=facts)
+    assert due(facts, 20) == [(HANGUP, {"101"}, Disposition.MISSED)]
+
+
+@pytest.mark.parametrize("phone", ["101", "900"])
+def test_a_pbx_that_tells_no_end_of_who_only_rang_closes_him_by_the_answer(phone: str) -> None:
+    """Also by that of a phone which is no agent's."""
+    facts, _ = tell(after(STARTED, (rings("101"), 1), (rings("102"), 1)), 1)
+    facts, told = tell(after((answers(phone), 8), known=facts), 8)
+    lost = {"101", "102"} - {phone}
+    assert told == [(HANGUP, lost, Disposition.MISSED)]
+    # Who is rung after it has not lost by it.
+    facts, told = tell(after((rings("103"), 30), known=facts), 30)
+    assert told == [(IN, {"103"}, None)]
+
+
+def test_a_line_outside_that_answers_leaves_the_phones_to_their_own_ends() -> None:
+    facts, _ = tell(after(STARTED, (rings("101"), 1)), 1)
+    assert due(after((answers(None), 8), known=facts), 8) == []
+
+
+def test_a_phone_that_a_queue_rings_for_hours_is_known_by_its_last_rings() -> None:
+    facts = after(STARTED)
+    for number in range(100):
+        ring = (rings("101", f"leg-{number}"), number * 20)
+        facts = after(ring, (ends("101", leg=f"leg-{number}"), number * 20 + 15), known=facts)
+    (phone,) = facts.phones
+    assert {leg.leg_id for leg in phone.legs} == {f"leg-{number}" for number in range(80, 100)}
+
+
 # -- outbound ----------------------------------------------------------------------------------------
 
 CLICKED = a_call(
@@ -287,6 +373,68 @@ def test_the_customer_handed_to_a_colleague_rings_there() -> None:
     assert due(facts, 31) == [(HANGUP, {"101"}, Disposition.ANSWERED)]
 
 
+@pytest.mark.parametrize(
+    ("outcome", "became"),
+    [
+        (LegOutcome.BUSY, Disposition.BUSY),
+        (LegOutcome.UNREACHABLE, Disposition.FAILED),
+        (LegOutcome.NO_ANSWER, Disposition.MISSED),
+    ],
+)
+def test_what_became_of_the_customers_line_is_known_before_the_calls_end(
+    outcome: LegOutcome, became: Disposition
+) -> None:
+    facts, _ = tell(after((CLICKED, 0), (rings("101", own=True), 1), (rings(None), 3)), 3)
+    facts = after(
+        (ends(None, outcome), 6), (ends("101", LegOutcome.ANSWERED, own=True), 6), known=facts
+    )
+    assert due(facts, 6.1) == [(HANGUP, {"101"}, became)]
+
+
+def test_his_own_phone_by_a_number_outside_is_not_the_customers_line() -> None:
+    facts, _ = tell(after((OUTWARD, 0), (rings(None), 3)), 3)
+    facts = after((ends(None, LegOutcome.BUSY, own=True), 6), (over(), 6), known=facts)
+    assert due(facts, 6) == [(HANGUP, {"101"}, Disposition.MISSED)]
+
+
+def test_a_click_that_is_picked_up_at_another_device_is_told() -> None:
+    facts = after((CLICKED, 0), (rings("101", "a", own=True), 1), (rings("101", "b", own=True), 1))
+    facts = after(
+        (answers("101", "b", own=True), 3),
+        (rings(None), 3),
+        (ends("101", LegOutcome.ELSEWHERE, "a", own=True), 3.1),
+        known=facts,
+    )
+    facts, told = tell(facts, 3.2)
+    assert told == [(OUT, {"101"}, None)]
+
+
+HANDED_ON: list[Seen] = [
+    (OUTWARD, 0),
+    (rings(None), 1),
+    (answers(None), 4),
+    (passes_on("101", "102"), 30),
+    (rings("102"), 30.1),
+]
+
+
+def test_who_dialled_by_hand_and_passes_the_call_on_loses_his_card() -> None:
+    facts, _ = tell(after(*HANDED_ON[:3]), 4)
+    facts, told = tell(after(*HANDED_ON[3:], known=facts), 31)
+    assert told == [(IN, {"102"}, None), (HANGUP, {"101"}, Disposition.ANSWERED)]
+    # Nobody takes it there, and it comes back to him.
+    facts = after((ends("102"), 45), (rings("101"), 45), known=facts)
+    facts, told = tell(facts, 45)
+    assert told == [(IN, {"101"}, None), (HANGUP, {"102"}, Disposition.MISSED)]
+    facts = after((ends("101"), 60), known=facts)
+    assert due(facts, 60) == [(HANGUP, {"101"}, Disposition.MISSED)]
+
+
+def test_who_was_called_and_passes_it_on_keeps_his_card_until_his_leg_ends() -> None:
+    facts, _ = tell(after(STARTED, (rings("101"), 1), (answers("101"), 3)), 3)
+    assert due(after((passes_on("101", "102"), 30), known=facts), 30) == []
+
+
 # -- any order ---------------------------------------------------------------------------------------
 
 STORY: list[Seen] = [
@@ -321,9 +469,22 @@ def test_in_any_order_nobody_is_told_twice_and_everybody_who_was_told_is_told_th
     assert sorted(closed) == sorted(opened)
 
 
-def test_the_fold_does_not_hang_on_the_order() -> None:
-    whole = after(*STORY)
-    for events in itertools.islice(itertools.permutations(STORY), 0, 4000, 37):
+DEVICES: list[Seen] = [
+    STARTED,
+    (rings("101", "a"), 1),
+    (rings("101", "b"), 1.5),
+    (ends("101", LegOutcome.BUSY, "c"), 1.6),
+    (answers("101", "a"), 4),
+    (ends("101", LegOutcome.ELSEWHERE, "b"), 4.5),
+    (ends("101", LegOutcome.ANSWERED, "a"), 11),
+    (over(), 15),
+]
+
+
+@pytest.mark.parametrize("story", [STORY, DEVICES, [*HANDED_ON, (over(), 60)]])
+def test_the_fold_does_not_hang_on_the_order(story: list[Seen]) -> None:
+    whole = after(*story)
+    for events in itertools.islice(itertools.permutations(story), 0, 4000, 37):
         found = after(*events)
         assert sorted(found.phones, key=lambda one: one.extension) == sorted(
             whole.phones, key=lambda one: one.extension
