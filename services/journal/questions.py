@@ -74,6 +74,8 @@ def question_of(which: WhichCalls, region: str | None) -> Question:
         tests.append(Is("key", Op.IN, which.call_ids))
     if which.extension is not None:
         tests.append(Is(path("extensions"), Op.HAS, (which.extension,)))
+    if which.pbx is not None:
+        tests.append(Is(path("pbx"), Op.EQ, which.pbx))
     return Question(max(since, default=None), min(until, default=None), tuple(tests))
 
 

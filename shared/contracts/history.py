@@ -22,7 +22,7 @@ from shared.contracts.calls import CallPage, Direction, Disposition, EndKnown, H
 from shared.contracts.columns import Columns, Kind, Operator, nearest
 from shared.contracts.envelope import Query, contract
 from shared.contracts.routing import RouteReason
-from shared.ids import Extension
+from shared.ids import Extension, Name
 from shared.moments import Instant
 
 #: What an administrator writes by hand has five tests.
@@ -162,6 +162,7 @@ class WhichCalls(BaseModel):
     extension: Extension | None = Field(
         default=None, description="Only calls that this phone had to do with."
     )
+    pbx: Name | None = Field(default=None, description="Only calls that this PBX saw.")
 
 
 def _are_fields(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -138,6 +138,8 @@ class HttpClient:
     def __init__(self, guard: AddressGuard, *, trust: ssl.SSLContext | None = None) -> None:
         """*trust*: who may vouch for servers; None: the authorities that Python trusts."""
         self._guard = guard
+        #: For connections that are no HTTP; what it finds may be called.
+        self.names = GuardedResolver(guard)
         self._trust = trust
         self._session: aiohttp.ClientSession | None = None
         #: WebSockets stay open for days: they take no places of requests.
@@ -190,6 +192,10 @@ class HttpClient:
     def may_be_plain(self, host: str) -> bool:
         """Whether plain http may go to *host*: an address of the operator's own list."""
         return self._guard.allows(host)
+
+    def check_host(self, host: str) -> None:
+        """Raises: Rejected for one that is an address by itself, and may not be called."""
+        self._guard.check_host(host)
 
     async def send(
         self,

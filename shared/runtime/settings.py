@@ -229,8 +229,9 @@ class NetSettings(Settings):
 
     allow: str = Field(
         default="",
-        description="Networks beside the public internet that URLs of CRMs and PBXs may lead to, "
-        "comma-separated: `10.1.0.0/16`. Tenants' administrators write those URLs.",
+        description="Networks beside the public internet that URLs of CRMs and PBXs, and hosts of PBXs "
+        "that were set over the API, may lead to, comma-separated: `10.1.0.0/16`. Tenants' "
+        "administrators write those.",
     )
     plain: str = Field(
         default="",

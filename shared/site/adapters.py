@@ -184,6 +184,7 @@ class Adapters:
                     clock=clock,
                     metrics=metrics,
                     on_order=notes.ordered,
+                    names=http.names,
                 )
             case FreeSwitchSettings():
                 return freeswitch_adapter(
@@ -193,6 +194,7 @@ class Adapters:
                     clock=clock,
                     metrics=metrics,
                     on_order=notes.ordered,
+                    names=http.names,
                 )
             case GenericSettings():
                 return generic_adapter(settings, tenant=tenant, pbx=pbx)
@@ -277,6 +279,7 @@ def _settings_of(pbx: Pbx, site: Site, box: SecretBox) -> PbxSettings:
             return AsteriskSettings(
                 host=pbx.host,
                 port=pbx.port,
+                guarded=pbx.guarded,
                 username=pbx.username,
                 secret=box.open(pbx.secret),
                 tls=pbx.tls,
@@ -289,6 +292,7 @@ def _settings_of(pbx: Pbx, site: Site, box: SecretBox) -> PbxSettings:
             return FreeSwitchSettings(
                 host=pbx.host,
                 port=pbx.port,
+                guarded=pbx.guarded,
                 username=pbx.username,
                 password=box.open(pbx.password),
                 outbound_context=pbx.outbound_context,

@@ -23,7 +23,8 @@ from shared.clock import ManualClock
 from shared.contracts.agents import AgentStatus, AgentStatusChanged, Side
 from shared.contracts.calls import CallEnded, CallStarted, EndKnown, PbxResynced
 from shared.contracts.dialing import DialReason
-from shared.errors import Rejected, Unavailable
+from shared.errors import BadSetting, Rejected, Unavailable
+from shared.net.guard import AddressGuard, GuardedResolver, networks
 from shared.observe.metrics import Metrics
 from shared.pbx.asterisk.adapter import AsteriskSettings, asterisk_adapter
 from shared.pbx.asterisk.ami_wire import AmiMessage, AmiParser
@@ -169,7 +170,11 @@ async def serving(exchange: Exchange, context: ssl.SSLContext | None = None) -> 
 
 
 def an_adapter(
-    port: int, clock: ManualClock, metrics: Metrics | None = None, **changes: Any
+    port: int,
+    clock: ManualClock,
+    metrics: Metrics | None = None,
+    names: GuardedResolver | None = None,
+    **changes: Any,
 ) -> PbxAdapter:
     known: dict[str, Any] = {
         "host": "127.0.0.1",
@@ -183,6 +188,7 @@ def an_adapter(
         pbx="main",
         clock=clock,
         metrics=metrics or Metrics(),
+        names=names,
     )
 
 
@@ -820,6 +826,35 @@ async def test_a_certificate_by_its_fingerprint_is_taken(
         assert set((await findings(pinned)).values()) == {None}
         async with reading(pinned) as (source, _):
             assert source.fault is None
+
+
+async def test_a_guarded_host_is_asked_by_its_name(
+    clock: ManualClock, certificate: Certificate
+) -> None:
+    """The connection goes to an address; the certificate is that of the name."""
+    asked: list[str | None] = []
+    context = certificate.context()
+    context.sni_callback = lambda _, name, __: asked.append(name)
+    names = GuardedResolver(AddressGuard(networks("127.0.0.0/8, ::1", setting="X")))
+    async with serving(Exchange(clock.now()), context) as port:
+        there: dict[str, Any] = {"host": "localhost", "guarded": True, "names": names}
+        pinned = an_adapter(port, clock, tls=True, fingerprint=certificate.sha256, **there)
+        assert set((await findings(pinned)).values()) == {None}
+        assert asked == ["localhost"]
+
+
+async def test_a_guarded_host_in_the_operators_network_hears_nothing_of_us(
+    clock: ManualClock,
+) -> None:
+    exchange = Exchange(clock.now())
+    async with serving(exchange) as port:
+        names = GuardedResolver(AddressGuard())
+        adapter = an_adapter(port, clock, names=names, guarded=True)
+        (fault,) = (await findings(adapter)).values()
+        assert "127.0.0.1 is not a public address" in str(fault)
+        with pytest.raises(BadSetting):
+            an_adapter(port, clock, guarded=True)
+    assert exchange.received == []
 
 
 async def test_another_certificate_hears_nothing_of_us(

@@ -23,7 +23,7 @@ from shared.contracts.calls import (
     PbxResynced,
 )
 from shared.contracts.dialing import DialReason
-from shared.errors import ContractError, Rejected, Unavailable
+from shared.errors import BadSetting, ContractError, Rejected, Unavailable
 from shared.observe.metrics import Metrics
 from shared.pbx.freeswitch.adapter import FreeSwitchSettings, freeswitch_adapter
 from shared.pbx.freeswitch.esl_client import EslAddress, EslSession, esl_session
@@ -847,6 +847,18 @@ async def test_a_check_finds_a_clock_that_is_off(
 
     assert word in (found["clock"] or "")
     assert "mod_callcenter (not loaded: no queues)" in found
+
+
+async def test_a_check_of_a_name_that_is_none_is_one_finding(
+    clock: ManualClock, metrics: Metrics
+) -> None:
+    adapter = an_adapter(8021, clock, metrics, host="a..b")
+    assert [finding.what async for finding in adapter.check()] == ["event socket"]
+
+
+def test_a_guarded_host_needs_somebody_who_guards(clock: ManualClock, metrics: Metrics) -> None:
+    with pytest.raises(BadSetting):
+        an_adapter(8021, clock, metrics, guarded=True)
 
 
 async def test_a_check_warns_of_everybodys_password(clock: ManualClock) -> None:

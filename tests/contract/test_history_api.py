@@ -326,6 +326,51 @@ async def test_a_key_of_a_phone_sees_its_calls_alone(api: CrmApi) -> None:
         assert (await api.send("POST", f"/v1/calls/{path}", json=body, key=key))[0] == 403
 
 
+async def test_a_key_of_a_phone_sees_none_of_the_same_number_at_another_pbx(api: CrmApi) -> None:
+    """That is somebody else's phone."""
+    key = await api.a_key(Scope.CALLS_READ, Scope.CALLS_WRITE, extension="101")
+    switches = [{"kind": "generic", "name": name} for name in ("main", "munich")]
+    await api.apply(pbx=switches, agents=[{"extension": "101", "pbx": "munich"}])
+
+    assert await listed(api, "", key=key) == []
+    for path in ("count", "search", "export"):
+        async with api.session.post(
+            f"/v1/calls/{path}", json={}, headers={"X-Api-Key": key}
+        ) as answer:
+            text = await answer.text()
+        assert answer.status == 200
+        assert "c0" not in text.replace('"count":0', "")
+        assert '"count":1' not in text
+        there = {"pbx": "main"}
+        assert (await api.send("POST", f"/v1/calls/{path}", json=there, key=key))[0] == 403
+    chosen = {"connection": "shop", "module": "People", "contact_id": "1"}
+    for method, path, body in (
+        ("GET", "", None),
+        ("GET", "/recordings/1", None),
+        ("POST", "/summary", {"summary": "asks for a boat"}),
+        ("POST", "/contact", chosen),
+    ):
+        status, _ = await api.send(method, f"/v1/calls/c0{path}", json=body, key=key)
+        assert status == 403, path
+
+    await api.apply(pbx=switches, agents=[{"extension": "101", "pbx": "main"}])
+    assert await listed(api, "", key=key) == ["c0"]
+    assert (await api.send("GET", "/v1/calls/c0", key=key))[0] == 200
+
+
+async def test_a_key_of_a_phone_waits_until_it_is_known_where_that_is(api: CrmApi) -> None:
+    key = await api.a_key(Scope.CALLS_READ, extension="101")
+    api.site.loaded = False
+    for path in ("/v1/calls", "/v1/calls/c0"):
+        assert (await api.send("GET", path, key=key))[0] == 503
+        assert (await api.send("GET", path))[0] == 200
+
+
+async def test_calls_are_searched_by_the_pbx_that_saw_them(api: CrmApi) -> None:
+    assert len(await searched(api, pbx="main")) == 4
+    assert await searched(api, pbx="munich") == []
+
+
 async def test_who_may_not_read_calls_may_not_search_them(api: CrmApi) -> None:
     key = await api.a_key(Scope.CONTACTS_READ)
     for path in ("search", "count", "export"):

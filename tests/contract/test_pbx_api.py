@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from shared.http.auth import Scope
+from shared.net.guard import AddressGuard, GuardedResolver
 from shared.sandbox.pbx import SECRET, USERNAME, SandboxPbx
 from shared.site.documents import SITES
 from shared.site.models import Site
@@ -35,6 +38,11 @@ def asterisk(**changes: Any) -> dict[str, Any]:
         "secret": SECRET,
         "trunks": ["trunk"],
     }
+    return known | changes
+
+
+def freeswitch(**changes: Any) -> dict[str, Any]:
+    known = {"kind": "freeswitch", "host": "127.0.0.1", "password": SECRET, "trunks": ["trunk"]}
     return known | changes
 
 
@@ -76,14 +84,14 @@ async def test_a_stored_secret_is_not_sent_to_another_host(api: CrmApi) -> None:
     """It cannot be read here; whoever may change the host could have it sent to one of his."""
     await api.send("PUT", "/v1/pbx/main", json=asterisk())
     status, problem = await api.send(
-        "PUT", "/v1/pbx/main", json=asterisk(host="192.0.2.1", secret=KEPT)
+        "PUT", "/v1/pbx/main", json=asterisk(host="pbx.example", secret=KEPT)
     )
     assert status == 422
     assert "say secret again" in problem["detail"]
     _, shown = await api.send("GET", "/v1/pbx/main")
     assert shown["settings"]["host"] == "127.0.0.1"
 
-    status, _ = await api.send("PUT", "/v1/pbx/main", json=asterisk(host="192.0.2.1"))
+    status, _ = await api.send("PUT", "/v1/pbx/main", json=asterisk(host="pbx.example"))
     assert status == 200
 
 
@@ -212,10 +220,10 @@ async def test_a_part_is_changed_and_the_secret_stays(api: CrmApi) -> None:
 
 async def test_a_part_that_sends_the_secret_elsewhere_is_refused(api: CrmApi) -> None:
     await ask(api, "PUT", "/v1/pbx/main", json=asterisk())
-    for moved in ({"host": "192.0.2.1"}, {"host": "192.0.2.1", "secret": KEPT}):
+    for moved in ({"host": "pbx.example"}, {"host": "pbx.example", "secret": KEPT}):
         reply = await patch(api, "/v1/pbx/main", moved)
         assert (reply.status, "say secret again" in reply.detail) == (422, True)
-    said = {"host": "192.0.2.1", "secret": "another"}
+    said = {"host": "pbx.example", "secret": "another"}
     assert (await patch(api, "/v1/pbx/main", said)).status == 200
     assert await secret_of(api, "main") == "another"
 
@@ -273,3 +281,119 @@ async def test_they_are_listed_page_by_page_by_kind_and_in_part(api: CrmApi) -> 
     assert await names(f"cursor={first['next_cursor']}") == ["c"]
     one = await ask(api, "GET", "/v1/pbx/a?fields=kind")
     assert one.body == {"kind": "asterisk"}
+
+
+# -- where it may lead -----------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def inner_service() -> AsyncIterator[tuple[int, list[str]]]:
+    """In the operator's own network: its port, and who connected."""
+    heard: list[str] = []
+
+    def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(writer.get_extra_info("peername")[0])
+        writer.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1], heard
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+async def check(api: CrmApi, pbx: str = "main") -> str:
+    status, found = await api.send("POST", f"/v1/pbx/{pbx}/check")
+    assert status == 200, found
+    return str(found["findings"])
+
+
+@pytest.mark.parametrize("host", ["10.0.0.5", "169.254.169.254", "::ffff:10.0.0.5", "0x7f000001"])
+async def test_a_host_in_the_operators_network_is_refused(api: CrmApi, host: str) -> None:
+    for body in (asterisk(host=host), freeswitch(host=host)):
+        status, problem = await api.send("PUT", "/v1/pbx/main", json=body)
+        assert (status, problem["detail"].startswith(f"host: {host} ")) == (422, True)
+        assert "site file" in problem["detail"]
+    assert not (await stored(api)).pbx
+
+    await api.send("PUT", "/v1/pbx/main", json=asterisk())
+    reply = await patch(api, "/v1/pbx/main", {"host": host, "secret": SECRET})
+    assert (reply.status, "host: " in reply.detail) == (422, True)
+
+
+@pytest.mark.parametrize("body", [asterisk, freeswitch])
+async def test_a_name_that_means_the_operators_network_later_is_not_connected_to(
+    api: CrmApi, body: Any
+) -> None:
+    async with inner_service() as (port, heard):
+        put = await ask(api, "PUT", "/v1/pbx/main", json=body(host="localhost", port=port))
+        assert put.status == 200, put.body
+        api.http.names = GuardedResolver(AddressGuard())
+
+        assert "127.0.0.1 is not a public address" in await check(api)
+        assert heard == []
+
+
+async def test_what_a_site_file_says_is_connected_to_wherever_it_is(api: CrmApi) -> None:
+    api.http.names = GuardedResolver(AddressGuard())
+    async with inner_service() as (port, heard):
+        sealed = api.box.seal(SecretStr(SECRET))
+        await api.apply(pbx=[asterisk(name="main", port=port, secret=sealed)])
+        await check(api)
+        assert heard == ["127.0.0.1"]
+
+        kept = await patch(api, "/v1/pbx/main", {"technology": "SIP"})
+        assert (kept.status, kept.body["settings"]["guarded"]) == (200, False)
+        await check(api)
+        assert len(heard) == 2
+
+
+async def test_another_port_of_the_same_host_is_another_place(api: CrmApi) -> None:
+    """Else one connection of a site file opens all ports of its machine."""
+    sealed = api.box.seal(SecretStr(SECRET))
+    await api.apply(pbx=[asterisk(name="main", host="10.0.0.5", secret=sealed)])
+    for more in ({}, {"guarded": False}):
+        reply = await patch(api, "/v1/pbx/main", {"port": 22, **more})
+        assert (reply.status, "host: 10.0.0.5 " in reply.detail) == (422, True)
+
+
+async def test_whether_it_is_guarded_is_not_what_is_sent(api: CrmApi) -> None:
+    put = await ask(api, "PUT", "/v1/pbx/main", json=asterisk(guarded=False))
+    assert put.body["settings"]["guarded"] is True
+    again = await patch(api, "/v1/pbx/main", {"guarded": False})
+    assert again.body["settings"]["guarded"] is True
+
+
+# -- who may ask -----------------------------------------------------------------------------------
+
+
+async def test_askers_of_one_tenant_do_not_take_in_those_of_another(api: CrmApi) -> None:
+    """Where two fit, plain `route` is nobody's: calls of the other would go by the dialplan."""
+    mine = asterisk(askers=["198.51.100.7/32", "2001:db8::/64"])
+    assert (await ask(api, "PUT", "/v1/pbx/main", json=mine)).status == 200
+    await ask(api, "PUT", "/v1/tenants/mallory", json={})
+    headers = {"X-Callmesh-Tenant": "mallory"}
+
+    for wide in ("0.0.0.0/0", "198.51.100.0/24", "198.51.100.7/32", "::/0"):
+        body = asterisk(askers=["203.0.113.5/32", wide])
+        reply = await ask(api, "PUT", "/v1/pbx/evil", json=body, headers=headers)
+        assert (reply.status, f"asks from {wide}" in reply.detail) == (422, True)
+    own = asterisk(askers=["203.0.113.5/32"])
+    assert (await ask(api, "PUT", "/v1/pbx/evil", json=own, headers=headers)).status == 200
+    # One tenant's own may overlap: nobody else is harmed.
+    assert (await ask(api, "PUT", "/v1/pbx/branch", json=mine)).status == 200
+
+
+async def test_askers_that_the_operator_applied_stay_with_other_changes(api: CrmApi) -> None:
+    await ask(api, "PUT", "/v1/tenants/globex", json={})
+    headers = {"X-Callmesh-Tenant": "globex"}
+    theirs = asterisk(askers=["10.0.0.0/24"])
+    assert (await ask(api, "PUT", "/v1/pbx/main", json=theirs, headers=headers)).status == 200
+    sealed = api.box.seal(SecretStr(SECRET))
+    await api.apply(pbx=[asterisk(name="main", askers=["10.0.0.0/8"], secret=sealed)])
+
+    reply = await patch(api, "/v1/pbx/main", {"technology": "SIP"})
+    assert reply.status == 200, reply.body
+    wider = await patch(api, "/v1/pbx/main", {"askers": ["10.0.0.0/8", "10.0.0.0/16"]})
+    assert (wider.status, "asks from 10.0.0.0/16" in wider.detail) == (422, True)

@@ -21,7 +21,7 @@ from shared.contracts.history import (
     Sort,
     WhichCalls,
 )
-from shared.errors import ContractError
+from shared.errors import ContractError, Forbidden, Unavailable
 from shared.http.auth import Caller, Scope
 from shared.http.bytestream import ByteStream
 from shared.http.routes import FromBody, FromKey, Routes
@@ -78,7 +78,7 @@ async def search_calls(deps: HttpDeps, asked: SearchRows) -> CallRows:
     body = asked.body
     return await deps.requester.request(
         SearchCalls(
-            which=readable(asked.caller, body),
+            which=readable(deps, asked.caller, body),
             fields=body.fields,
             sort=body.sort,
             descending=body.descending,
@@ -94,7 +94,7 @@ async def search_calls(deps: HttpDeps, asked: SearchRows) -> CallRows:
 async def count_calls(deps: HttpDeps, asked: CountRows) -> CallCount:
     """Count the calls that a search would find."""
     return await deps.requester.request(
-        CountCalls(which=readable(asked.caller, asked.body)),
+        CountCalls(which=readable(deps, asked.caller, asked.body)),
         within=deps.ask_within,
         tenant=asked.caller.tenant,
     )
@@ -108,7 +108,7 @@ async def export_calls(deps: HttpDeps, asked: ExportRows) -> CsvFile:
     means that the file is not whole.
     """
     caller, body = asked.caller, asked.body
-    which, zone = readable(caller, body), sheet.zone_named(body.zone)
+    which, zone = readable(deps, caller, body), sheet.zone_named(body.zone)
     names = body.fields or tuple(COLUMNS.by_name)
     try:
         counted = await deps.requester.request(
@@ -143,12 +143,32 @@ async def export_calls(deps: HttpDeps, asked: ExportRows) -> CsvFile:
     return CsvFile(filename="calls.csv", total=total, chunks=chunks())
 
 
-def readable(caller: Caller, asked: WhichCalls) -> WhichCalls:
-    """What of *asked* the key may see. Raises: Forbidden for another's phone."""
+def readable(deps: HttpDeps, caller: Caller, asked: WhichCalls) -> WhichCalls:
+    """What of *asked* the key may see. Raises: Forbidden for another's phone, Unavailable."""
     if asked.extension is not None:
         caller.may_act_for(asked.extension)
+    there = pbx_of_phone(deps, caller)
+    if there is not None and asked.pbx not in {None, there}:
+        raise Forbidden(f"This key is for the phone {caller.extension} at PBX {there} only.")
     return WhichCalls(
         filter=asked.filter,
         call_ids=asked.call_ids,
         extension=asked.extension or caller.extension,
+        pbx=there or asked.pbx,
     )
+
+
+def pbx_of_phone(deps: HttpDeps, caller: Caller) -> str | None:
+    """
+    Where the phone of a bound key is: at another PBX that number is somebody else. None: the key
+    is not bound, or the site does not say where the phone is.
+
+    Raises: Unavailable until the sites are known.
+    """
+    if caller.extension is None:
+        return None
+    if not deps.site.loaded:
+        raise Unavailable("The sites are not loaded yet.")
+    site = deps.site.site(caller.tenant)
+    agent = site.agent_at(caller.extension) if site else None
+    return agent.pbx if agent else None

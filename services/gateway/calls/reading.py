@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
 
-from services.gateway.calls.history import readable
+from services.gateway.calls.history import pbx_of_phone, readable
 from services.gateway.deps import HttpDeps
 from shared.contracts.calls import CallPage, CallRecord, Direction, Disposition, FetchCall
 from shared.contracts.columns import Operator
@@ -105,7 +105,9 @@ async def read_calls(deps: HttpDeps, asked: ReadCalls) -> CallPage:
     """
     return await deps.requester.request(
         FindCalls(
-            which=readable(asked.caller, asked.which()), limit=asked.limit, cursor=asked.cursor
+            which=readable(deps, asked.caller, asked.which()),
+            limit=asked.limit,
+            cursor=asked.cursor,
         ),
         within=deps.ask_within,
         tenant=asked.caller.tenant,
@@ -123,7 +125,7 @@ async def read_call(deps: HttpDeps, asked: ReadCall) -> CallRecord:
     call = await deps.requester.request(
         FetchCall(call_id=asked.call_id), within=deps.ask_within, tenant=asked.caller.tenant
     )
-    may_speak_of(asked.caller, call)
+    may_speak_of(deps, asked.caller, call)
     return call
 
 
@@ -170,7 +172,7 @@ async def choose_contact(deps: HttpDeps, asked: ChooseContact) -> ChoiceReceipt:
     call = await deps.requester.request(
         FetchCall(call_id=asked.call_id), within=deps.ask_within, tenant=caller.tenant
     )
-    may_speak_of(caller, call)
+    may_speak_of(deps, caller, call)
     card = next((card for card in call.candidates if _is(card, wanted)), None)
     if card is None:
         raise NotFound("This contact is not among the call's candidates.")
@@ -201,11 +203,13 @@ def _is(card: ContactCard, wanted: ChoiceIn) -> bool:
     )
 
 
-def may_speak_of(caller: Caller, call: CallRecord) -> None:
-    """Raises: Forbidden for a key that is bound to a phone at which the call was not."""
+def may_speak_of(deps: HttpDeps, caller: Caller, call: CallRecord) -> None:
+    """Raises: Forbidden for a key that is bound to a phone at which the call was not, Unavailable."""
+    there = pbx_of_phone(deps, caller)
     phones = {leg.callee.extension for leg in call.legs}
     phones |= {call.caller.extension} if call.caller else set()
-    if caller.extension is not None and caller.extension not in phones:
+    is_elsewhere = there is not None and call.pbx != there
+    if caller.extension is not None and (is_elsewhere or caller.extension not in phones):
         raise Forbidden(
             f"This key is for extension {caller.extension} only, and the call was not at that phone."
         )

@@ -68,7 +68,7 @@ async def summarise_call(deps: HttpDeps, asked: SummariseCall) -> SummaryReceipt
     call = await deps.requester.request(
         FetchCall(call_id=asked.call_id), within=deps.ask_within, tenant=caller.tenant
     )
-    may_speak_of(caller, call)
+    may_speak_of(deps, caller, call)
     if call.pbx is None:
         raise NotFound("No PBX has told of this call yet.")
     # First: what is refused for want of its note must not have been told.

@@ -154,7 +154,7 @@ async def _by_key(deps: HttpDeps, asked: ByKey) -> FileAnswer:
     caller = asked.caller
     with _counted(deps.metrics):
         call = await _call(deps, caller.tenant, asked.call_id)
-        may_speak_of(caller, call)
+        may_speak_of(deps, caller, call)
         named = call.recordings[asked.number - 1 : asked.number]
         return await _played(
             deps,

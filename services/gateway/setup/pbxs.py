@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated
 
 from pydantic import BaseModel, Field, JsonValue, RootModel, TypeAdapter, ValidationError
@@ -10,7 +11,7 @@ from pydantic import BaseModel, Field, JsonValue, RootModel, TypeAdapter, Valida
 from services.gateway.deps import HttpDeps
 from services.gateway.setup.changing import change_site, remove_from_site
 from shared.contracts.pbx import LinkRecord, ListLinks
-from shared.errors import Conflict, ContractError, NotFound, Stale, TransientError
+from shared.errors import Conflict, ContractError, NotFound, Rejected, Stale, TransientError
 from shared.faults import faults_in
 from shared.http.auth import Caller, Scope
 from shared.http.described import AsIn
@@ -19,12 +20,13 @@ from shared.http.patching import MergePatch, merged
 from shared.http.routes import FromBody, FromKey, FromPath, FromQuery, Routes
 from shared.http.tags import OnlyIf, Tagged, tag_of
 from shared.ids import Name
+from shared.net.guard import Network
 from shared.observe.logging import mask_text
 from shared.site.fetching import FilesOfPbx, masked, sealed_in, unmasked
 from shared.site.masked import KEPT, is_sealed
 from shared.site.models import Site
 from shared.site.parts import Typed
-from shared.site.pbx import Pbx
+from shared.site.pbx import AsteriskPbx, FreeSwitchPbx, Pbx
 
 #: Where a stored secret goes: who may not read it must not have it sent to a host of his.
 _LEADS_TO = ("host", "url", "call_api", "data_api")
@@ -194,8 +196,9 @@ async def _put(
 
     def edit(site: Site) -> Site:
         old = site.pbx_named(asked.pbx)
-        found[:] = [wanted(old)]
+        found[:] = [_guarded(deps, wanted(old), old)]
         asked.check(_tag(old) if old else None)
+        _check_askers(deps, asked.caller.tenant, found[0], old)
         kept = [found[0] if pbx.name == asked.pbx else pbx for pbx in site.pbx]
         return site.model_copy(update={"pbx": tuple(kept if old else [*kept, found[0]])})
 
@@ -237,6 +240,52 @@ def _read(
             "which the operator applies"
         )
     return new
+
+
+def _guarded(deps: HttpDeps, new: Pbx, old: Pbx | None) -> Pbx:
+    """
+    A host that was set here may not lead into the operator's network, though a site file's may.
+    Which addresses a name has is seen whenever it is connected to.
+
+    Raises: ContractError.
+    """
+    if not isinstance(new, AsteriskPbx | FreeSwitchPbx):
+        return new
+    if isinstance(old, AsteriskPbx | FreeSwitchPbx) and (old.host, old.port) == (
+        new.host,
+        new.port,
+    ):
+        return new.model_copy(update={"guarded": old.guarded})
+    try:
+        deps.http.check_host(new.host)
+    except Rejected as error:
+        raise ContractError(f"host: {error.message}, or say it in a site file") from None
+    return new.model_copy(update={"guarded": True})
+
+
+def _check_askers(deps: HttpDeps, tenant: str, new: Pbx, old: Pbx | None) -> None:
+    """
+    Where two PBXs ask from, plain ``route`` is nobody's: one tenant may not do that to another.
+    What an operator applied stays.
+
+    Raises: ContractError.
+    """
+    if not isinstance(new, AsteriskPbx):
+        return
+    known = old.askers if isinstance(old, AsteriskPbx) else ()
+    others = [net for of, pbx in deps.site.asterisks() if of != tenant for net in pbx.askers]
+    for asker in new.askers:
+        if asker not in known and any(_overlap(asker, other) for other in others):
+            raise ContractError(
+                f"askers: a PBX of somebody else asks from {asker}; say the addresses of your own "
+                "alone, or have the operator say it in a site file"
+            )
+
+
+def _overlap(one: Network, other: Network) -> bool:
+    if isinstance(one, IPv4Network) and isinstance(other, IPv4Network):
+        return one.overlaps(other)
+    return isinstance(one, IPv6Network) and isinstance(other, IPv6Network) and one.overlaps(other)
 
 
 def _shown(pbx: Pbx, links: tuple[LinkRecord, ...]) -> PbxConnection:

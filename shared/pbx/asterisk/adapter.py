@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pydantic import SecretStr
 
 from shared.clock import Clock
 from shared.contracts.agents import AgentStatus
+from shared.errors import BadSetting
+from shared.net.guard import GuardedResolver
 from shared.observe.metrics import Metrics
 from shared.pbx.asterisk.ami_connect import AmiAddress
 from shared.pbx.asterisk.check import check_asterisk
@@ -30,7 +32,8 @@ class AsteriskSettings:
     """
     *technology* of the phones, as channels are named: ``PJSIP``; *outbound_context* dials numbers
     outside. *fingerprint*: SHA-256 of the one certificate that is taken, where *tls* is used.
-    *statuses*: our status → the reason of a pause, where it is another than the status.
+    *statuses*: our status → the reason of a pause, where it is another than the status. *guarded*:
+    *host* was not said by the operator, so it leads to where the guard lets alone.
     """
 
     host: str
@@ -39,6 +42,7 @@ class AsteriskSettings:
     secret: SecretStr
     tls: bool = False
     fingerprint: bytes | None = None
+    guarded: bool = False
     technology: str = "PJSIP"
     outbound_context: str = "outbound"
     statuses: Mapping[AgentStatus, str] = field(default_factory=dict)
@@ -63,10 +67,16 @@ def asterisk_adapter(
     clock: Clock,
     metrics: Metrics,
     on_order: OnOrder | None = None,
+    names: GuardedResolver | None = None,
 ) -> PbxAdapter:
+    """*names*: needed where the settings are guarded. Raises: BadSetting without."""
+    if settings.guarded and names is None:
+        raise BadSetting(f"pbx {pbx}: nobody can say whether its host may be called")
+    address = replace(settings.address, names=names if settings.guarded else None)
+
     def source() -> EventSource:
         return AsteriskSource(
-            settings.address,
+            address,
             tenant=tenant,
             pbx=pbx,
             clock=clock,
@@ -79,7 +89,7 @@ def asterisk_adapter(
 
     def switchboard() -> Switchboard:
         return AsteriskSwitchboard(
-            settings.address,
+            address,
             technology=settings.technology,
             outbound_context=settings.outbound_context,
             statuses=settings.statuses,
@@ -88,6 +98,6 @@ def asterisk_adapter(
         )
 
     def check() -> AsyncIterator[Finding]:
-        return check_asterisk(settings.address, technology=settings.technology, clock=clock)
+        return check_asterisk(address, technology=settings.technology, clock=clock)
 
     return PbxAdapter(check=check, source=source, reader=reader, switchboard=switchboard)

@@ -7,19 +7,24 @@ import hashlib
 import hmac
 import ssl
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from pydantic import SecretStr
 
-from shared.errors import ContractError, Unavailable
+from shared.errors import ContractError, Rejected, Unavailable
+from shared.net.guard import GuardedResolver
+from shared.net.streams import open_stream
 
 _CONNECT = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AmiAddress:
-    """*fingerprint*: SHA-256 of the one certificate that is taken, whoever signed it."""
+    """
+    *fingerprint*: SHA-256 of the one certificate that is taken, whoever signed it. *names*: who
+    looks *host* up and knows where we may go; None: we may go anywhere.
+    """
 
     host: str
     port: int
@@ -27,6 +32,7 @@ class AmiAddress:
     secret: SecretStr
     tls: bool = False
     fingerprint: bytes | None = None
+    names: GuardedResolver | None = field(default=None, repr=False)
 
 
 class NotTrusted(Unavailable):
@@ -82,12 +88,15 @@ async def _open(
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     try:
         async with asyncio.timeout(_CONNECT.total_seconds()):
-            return await asyncio.open_connection(address.host, address.port, ssl=context)
+            return await open_stream(address.host, address.port, names=address.names, tls=context)
     except ssl.SSLCertVerificationError as error:
         raise NotTrusted(_no_ami(address, f"its certificate: {error.verify_message}")) from None
     # A name that no resolver can write is a UnicodeError, which is a ValueError.
     except (OSError, TimeoutError, ValueError) as error:
         raise Unavailable(_no_ami(address, str(error))) from None
+    # It may be let another day: the operator's list and what a name means both change.
+    except Rejected as error:
+        raise Unavailable(_no_ami(address, error.message)) from None
 
 
 def _context(*, pinned: bool) -> ssl.SSLContext:

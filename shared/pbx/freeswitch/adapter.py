@@ -10,6 +10,8 @@ from pydantic import SecretStr
 
 from shared.clock import Clock
 from shared.contracts.agents import AgentStatus
+from shared.errors import BadSetting
+from shared.net.guard import GuardedResolver
 from shared.observe.metrics import Metrics
 from shared.pbx.freeswitch.cdr import RecordHooks
 from shared.pbx.freeswitch.checking import check
@@ -27,13 +29,15 @@ class FreeSwitchSettings:
     *username* ``user@domain`` of the directory, whose rights can be narrowed; without it the
     password is that of the whole socket. *domain*: of the phones, where it is not FreeSWITCH's
     default; *queue_domain*: what stands behind the @ in names of mod_callcenter's agents.
-    *statuses*: our status → mod_callcenter's, where it is another than ours has.
+    *statuses*: our status → mod_callcenter's, where it is another than ours has. *guarded*: *host*
+    was not said by the operator, so it leads to where the guard lets alone.
     """
 
     host: str
     password: SecretStr
     port: int = 8021
     username: str | None = None
+    guarded: bool = False
     outbound_context: str = "default"
     domain: str | None = None
     queue_domain: str = "default"
@@ -48,12 +52,17 @@ def freeswitch_adapter(
     clock: Clock,
     metrics: Metrics,
     on_order: OnOrder | None = None,
+    names: GuardedResolver | None = None,
 ) -> PbxAdapter:
+    """*names*: needed where the settings are guarded. Raises: BadSetting without."""
+    if settings.guarded and names is None:
+        raise BadSetting(f"pbx {pbx}: nobody can say whether its host may be called")
     address = EslAddress(
         host=settings.host,
         port=settings.port,
         password=settings.password,
         username=settings.username,
+        names=names if settings.guarded else None,
     )
     reader = partial(FreeSwitchReader, tenant=tenant, pbx=pbx, statuses=settings.statuses)
 

@@ -12,7 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
@@ -20,6 +20,8 @@ from pydantic import SecretStr
 
 from shared.clock import Clock
 from shared.errors import ContractError, Rejected, Unavailable
+from shared.net.guard import GuardedResolver
+from shared.net.streams import open_stream
 from shared.pbx.freeswitch.esl_wire import JSON, PLAIN, EslFrame, EslParser, encode_command
 from shared.pbx.jsonhttp import words_of
 from shared.pbx.port import LoginRefused
@@ -45,12 +47,16 @@ _ANSWERS = frozenset({"command/reply", "api/response"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EslAddress:
-    """*username* ``user@domain`` of the directory; without it the password of the socket itself."""
+    """
+    *username* ``user@domain`` of the directory; without it the password of the socket itself.
+    *names*: who looks *host* up and knows where we may go; None: we may go anywhere.
+    """
 
     host: str
     port: int
     password: SecretStr
     username: str | None = None
+    names: GuardedResolver | None = field(default=None, repr=False)
 
 
 class EslSession:
@@ -240,8 +246,14 @@ async def esl_session(address: EslAddress, *, clock: Clock) -> AsyncIterator[Esl
 async def _connect(address: EslAddress) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     try:
         async with asyncio.timeout(_CONNECT.total_seconds()):
-            return await asyncio.open_connection(address.host, address.port)
-    except (OSError, TimeoutError) as error:
-        raise Unavailable(
-            f"no event socket at {address.host}:{address.port}: {str(error) or 'no answer'}"
-        ) from None
+            return await open_stream(address.host, address.port, names=address.names)
+    # A name that no resolver can write is a UnicodeError, which is a ValueError.
+    except (OSError, TimeoutError, ValueError) as error:
+        raise Unavailable(_no_socket(address, str(error))) from None
+    # It may be let another day: the operator's list and what a name means both change.
+    except Rejected as error:
+        raise Unavailable(_no_socket(address, error.message)) from None
+
+
+def _no_socket(address: EslAddress, why: str) -> str:
+    return f"no event socket at {address.host}:{address.port}: {why or 'no answer'}"
