@@ -31,6 +31,8 @@ _OUTSIDE = frozenset(
     }
 )
 
+#: Variables by which an entry is known again.
+_REFERENCES = frozenset({"Reference", "LongReference", "CallId"})
 _A_KEY = "this looks like a secret: make it a credential"
 
 
@@ -173,7 +175,7 @@ def _journal(manifest: Manifest) -> Iterator[Finding]:
         return
     texts = [text for _, text in journal.create.texts("")]
     known = _names([*texts, *(text for _, text in journal.texts(""))])
-    if "Reference" not in known and "CallId" not in known:
+    if not known & _REFERENCES:
         yield _error(
             "journal",
             "the entry does not hold the call's Reference: after a lost answer it cannot be known "
@@ -192,7 +194,7 @@ def _journal(manifest: Manifest) -> Iterator[Finding]:
     yield from (_error(at, what) for at, what in batch_faults(manifest))
     if journal.find is not None:
         asked = _used_by(journal.find.request) | _names([journal.find.entry_id])
-        if not asked & {"Reference", "CallId", "Subject", "Description"}:
+        if not asked & {*_REFERENCES, "Subject", "Description"}:
             yield _error("journal.find", "it does not ask for the Reference of the call")
         yield from _pages("journal.find", journal.find.request, journal.find.pages)
 

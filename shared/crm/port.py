@@ -49,6 +49,8 @@ class JournalEntry:
     """A finished call, as an entry says it."""
 
     reference: str = field(metadata={"meaning": "unique per call; part of the subject"})
+    #: For a CRM that knows a repeat by nothing else; None: it is known there by *reference*.
+    long_reference: str | None = None
     direction: Direction
     disposition: Disposition
     started_at: datetime

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from shared.crm.form.access import Parameter, ParameterKind
 from shared.crm.form.manifest import Manifest
+from shared.crm.form.patterns import fits
 from shared.crm.language.text import compile_text
 from shared.errors import BadSetting, NotFound
 from shared.faults import faults_by_path
@@ -175,7 +176,7 @@ def check_credentials(manifest: Manifest, given: Mapping[str, object]) -> None:
 def _faults(parameter: Parameter, value: str, may_be_plain: Callable[[str], bool]) -> Iterator[str]:
     if parameter.options and value not in parameter.options:
         yield f"is one of {', '.join(parameter.options)}, not {value}"
-    if parameter.pattern and not _looks_like(parameter.pattern, value):
+    if parameter.pattern and not fits(parameter.pattern, value):
         yield f"must look like {parameter.pattern}"
     if parameter.kind is ParameterKind.SWITCH and value not in _SWITCH:
         yield f"is yes or no, not {value}"
@@ -199,11 +200,3 @@ def _address(value: str) -> SplitResult | None:
         return None
     known = parts.scheme in {"http", "https"} and parts.hostname and "@" not in parts.netloc
     return parts if known else None
-
-
-def _looks_like(pattern: str, value: str) -> bool:
-    """Raises: BadSetting for a template whose pattern is none."""
-    try:
-        return re.fullmatch(pattern, value) is not None
-    except re.error as error:
-        raise BadSetting(f"the template's pattern {pattern} cannot be read: {error}") from None

@@ -11,6 +11,7 @@ from yarl import URL
 
 from shared.crm.form.requests import Request
 from shared.crm.language.contexts import SEARCH_ESCAPES, form_value, header_value, query_value
+from shared.crm.language.evaluate import MOST_STEPS, within_steps
 from shared.crm.language.functions import plain_text
 from shared.crm.language.jsonbody import fill, fill_json_text
 from shared.crm.language.jsontext import write_json
@@ -57,12 +58,14 @@ class Rendered:
     body: bytes | None
 
 
+@within_steps(MOST_STEPS)
 def render(
     request: Request, scope: Scope, *, merge: tuple[str, Mapping[str, Any]] | None = None
 ) -> Rendered | None:
     """
     None where the request is not to be sent: its ``when`` or its whole URL comes out as nothing.
-    *merge* puts fields into the object at a path of the JSON body.
+    *merge* puts fields into the object at a path of the JSON body. All texts of it together may do
+    the work of one.
 
     Raises: ContractError.
     """

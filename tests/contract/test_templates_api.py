@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from services.gateway.setup.template_drafts import MOST_OF_ONE, MOST_WITHOUT_LOGO, THREAD
 from shared.crm.registry import shipped, shipped_names
 from shared.http.auth import Scope
 from tests.contract.crm_api_kit import SHOP, CrmApi, opened
@@ -152,9 +155,46 @@ async def test_aliases_that_unfold_for_ever_are_refused_quickly(api: CrmApi) -> 
     assert (reply.status, reply.body["well"]) == (200, False)
 
 
-@pytest.mark.parametrize("body", [{}, {"yaml": ""}, {"yaml": 5}, {"yaml": "x" * 400_001}, []])
+LOGO = f"data:image/png;base64,{'A' * 300_000}"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"yaml": ""},
+        {"yaml": 5},
+        {"yaml": "x" * (MOST_WITHOUT_LOGO + 1)},
+        {"yaml": f"logo: {LOGO}\na: [{'a,' * MOST_WITHOUT_LOGO}a]"},
+        {"yaml": f"logo: {LOGO}{'A' * 100_000}"},
+        [],
+    ],
+)
 async def test_what_is_no_text_is_refused(api: CrmApi, body: Any) -> None:
     assert (await ask(api, "POST", "/v1/templates/lint", json=body)).status == 422
+
+
+async def test_a_logo_may_be_larger_than_all_else(api: CrmApi) -> None:
+    reply = await lint(api, json.dumps({**SHOP, "name": "mine", "logo": LOGO}))
+    assert (reply.status, reply.body["name"]) == (200, "mine")
+
+
+async def test_a_tenant_has_a_few_drafts_read_at_once(api: CrmApi) -> None:
+    done = threading.Event()
+    THREAD.submit(done.wait)
+    try:
+        xml = {"xml": "<Crm/>", "vendor": "3cx"}
+        asked = [
+            *(asyncio.ensure_future(lint(api, "a: b: c")) for _ in range(MOST_OF_ONE)),
+            asyncio.ensure_future(ask(api, "POST", "/v1/templates/import", json=xml)),
+        ]
+        ended, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        assert [one.result().status for one in ended] == [429]
+    finally:
+        done.set()
+    replies = await asyncio.gather(*asked)
+    assert sorted(reply.status for reply in replies).count(429) == 1
+    assert (await lint(api, "a: b: c")).status == 200
 
 
 @pytest.mark.parametrize(

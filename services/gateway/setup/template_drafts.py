@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated
+from functools import partial
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from services.gateway.deps import HttpDeps
 from shared.crm.lint import Level, lint
 from shared.crm.registry import read_template
-from shared.errors import BadSetting, ContractError
+from shared.errors import BadSetting, ContractError, TooMany
 from shared.http.auth import Caller, Scope
 from shared.http.routes import FromBody, FromKey, Routes
 from shared.ids import Name
@@ -20,8 +25,18 @@ from shared.yamltext import read_yaml
 
 routes: Routes[HttpDeps] = Routes(tag="mesh")
 
-#: A template has some kilobytes; what is larger is for the command.
-MOST_TEXT = 400_000
+T = TypeVar("T")
+
+#: A template has some kilobytes, and its logo; what is larger is for the command. YAML is read by
+#: Python, ten seconds of it for a megabyte, a logo is a word of it.
+MOST_TEXT, MOST_WITHOUT_LOGO = 400_000, 64_000
+_LOGO = re.compile(r"data:image/[a-z0-9.+-]+;base64,[A-Za-z0-9+/=]+")
+#: Their own, and one: rules and recordings wait for the threads of all. A draft takes it for a
+#: second at most, and a tenant has so many at once.
+THREAD = ThreadPoolExecutor(1, thread_name_prefix="drafts")
+MOST_OF_ONE = 2
+_AGAIN = timedelta(seconds=1)
+_UNDER_WAY: Counter[str] = Counter()
 _SOURCE = "template"
 #: ``template:12: contacts.Leads.map: what is wrong``, as a reader of templates says it.
 _FAULT = re.compile(rf"{_SOURCE}:(?P<line>\d+): (?P<where>[^:]*): (?P<what>.*)")
@@ -31,8 +46,16 @@ class LintIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     yaml: Annotated[str, StringConstraints(min_length=1, max_length=MOST_TEXT)] = Field(
-        description="The file's text: docs/reference/template-language.md."
+        description="The file's text: docs/reference/template-language.md. Of its characters, "
+        f"{MOST_WITHOUT_LOGO} beside the logo at most."
     )
+
+    @field_validator("yaml")
+    @classmethod
+    def is_a_templates(cls, yaml: str) -> str:
+        if len(_LOGO.sub("", yaml)) > MOST_WITHOUT_LOGO:
+            raise ValueError(f"over {MOST_WITHOUT_LOGO} characters beside the logo")
+        return yaml
 
 
 class LintTemplate(BaseModel):
@@ -98,7 +121,7 @@ class ImportResult(LintResult):
 @routes("POST", "/v1/templates/lint", scope=Scope.SITE_READ, is_change=False)
 async def lint_template(deps: HttpDeps, asked: LintTemplate) -> LintResult:
     """Check a template's text: as `callmesh template lint` does. Nothing is kept."""
-    return await asyncio.to_thread(_linted, asked.body.yaml)
+    return await _read(asked.caller.tenant, partial(_linted, asked.body.yaml))
 
 
 @routes("POST", "/v1/templates/import", scope=Scope.SITE_READ, is_change=False)
@@ -107,7 +130,23 @@ async def import_template(deps: HttpDeps, asked: ImportTemplate) -> ImportResult
 
     As `callmesh template import` does. Nothing is kept.
     """
-    return await asyncio.to_thread(_imported, asked.body)
+    return await _read(asked.caller.tenant, partial(_imported, asked.body))
+
+
+async def _read(tenant: str, reading: Callable[[], T]) -> T:
+    """Raises: TooMany; what *reading* does."""
+    if _UNDER_WAY[tenant] >= MOST_OF_ONE:
+        raise TooMany(
+            f"{MOST_OF_ONE} templates of this tenant are being read; again in a moment.",
+            retry_after=_AGAIN,
+        )
+    _UNDER_WAY[tenant] += 1
+    try:
+        return await asyncio.get_running_loop().run_in_executor(THREAD, reading)
+    finally:
+        _UNDER_WAY[tenant] -= 1
+        if not _UNDER_WAY[tenant]:
+            del _UNDER_WAY[tenant]
 
 
 def _linted(text: str) -> LintResult:

@@ -52,7 +52,7 @@ class FormField(BaseModel):
     )
     options: tuple[str, ...] = Field(default=(), description="The only values it takes.")
     pattern: str | None = Field(
-        default=None, description="A regular expression of the whole value."
+        default=None, description="An RE2 pattern of the whole value."
     )
 
 

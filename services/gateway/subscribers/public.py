@@ -115,15 +115,19 @@ def public_event(message: Message[Any]) -> PublicEvent:
 # -- its fields by name --------------------------------------------------------------------------
 
 
-@cache
 def paths_of(types: frozenset[str]) -> frozenset[str]:
     """
     Dotted places of what events of *types* may hold: ``type``, ``data.caller.number``. One that
     ends in ``.*`` is an object of anything.
     """
-    own = {name for name in PublicEvent.model_fields if name != "data"}
-    found = {f"data.{path}" for name in types for path in _paths(TYPES[name], _DEEPEST)}
-    return frozenset(own | found)
+    own = frozenset(name for name in PublicEvent.model_fields if name != "data")
+    return own.union(*map(_paths_of, types))
+
+
+@cache
+def _paths_of(name: str) -> frozenset[str]:
+    """By type, and not by types: there are millions of choices of them."""
+    return frozenset(f"data.{path}" for path in _paths(TYPES[name], _DEEPEST))
 
 
 def _paths(model: type[BaseModel], deeper: int) -> Iterator[str]:
@@ -164,7 +168,6 @@ def value_at(event: Mapping[str, Any], path: str) -> Any:
 # -- its fields as variables of texts ------------------------------------------------------------
 
 
-@cache
 def variables_of(types: frozenset[str]) -> frozenset[str]:
     """``CallId``, ``CallerNumber``: what texts for events of *types* may name."""
     return frozenset(

@@ -15,6 +15,7 @@ from services.gateway.subscribers.delivery import Delivery
 from services.gateway.subscribers.public import variables
 from services.gateway.subscribers.signing import signed
 from services.gateway.subscribers.subscriber import SubscriberSettings
+from shared.crm.language.evaluate import within_steps
 from shared.crm.language.jsonbody import fill
 from shared.crm.language.jsontext import write_json
 from shared.crm.language.url import compile_url
@@ -23,6 +24,8 @@ from shared.errors import ContractError
 #: Of a body, in bytes; and characters of values that it may be made of, for a template can name the
 #: whole event a thousand times.
 _LARGEST_BODY = _MOST_OF_VALUES = 1_000_000
+#: Of all texts of one try together, some 20 ms of the loop.
+_MOST_STEPS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +47,12 @@ def webhook_of(
     secrets: tuple[SecretStr, ...],
     at: datetime,
 ) -> Webhook:
-    """*at*: of this try. Raises: ContractError for an event that the texts cannot take."""
-    event = json.loads(one.event)
-    known = variables(event, settings.types)
-    try:
-        url = URL(compile_url(settings.url).text(known, trusted={}), encoded=True)
-    except ValueError:
-        raise ContractError("url: comes out as no address") from None
-    if settings.body is None:
-        body = one.event.encode()
-    else:
-        body = write_json(fill(settings.body, _Counted(known), {})).encode()
+    """
+    *at*: of this try. Raises: ContractError for an event that the texts cannot take, and for texts
+    that take too long.
+    """
+    with within_steps(_MOST_STEPS):
+        url, body = _filled(one, settings)
     if len(body) > _LARGEST_BODY:
         raise ContractError(f"body: comes out as over {_LARGEST_BODY} bytes")
     return Webhook(
@@ -68,6 +66,17 @@ def webhook_of(
         body,
         tuple(headers.values()),
     )
+
+
+def _filled(one: Delivery, settings: SubscriberSettings) -> tuple[URL, bytes]:
+    known = variables(json.loads(one.event), settings.types)
+    try:
+        url = URL(compile_url(settings.url).text(known, trusted={}), encoded=True)
+    except ValueError:
+        raise ContractError("url: comes out as no address") from None
+    if settings.body is None:
+        return url, one.event.encode()
+    return url, write_json(fill(settings.body, _Counted(known), {})).encode()
 
 
 class _Counted(Mapping[str, Any]):

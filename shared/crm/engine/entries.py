@@ -10,6 +10,7 @@ from typing import Any
 from shared.contracts.calls import Direction
 from shared.crm.form.call_words import CALL_WORDS, alias_values, in_our_words
 from shared.crm.form.journal import Journal
+from shared.crm.language.evaluate import within_steps
 from shared.crm.language.text import compile_text
 from shared.crm.port import JournalEntry
 from shared.crm.rendering import Scope
@@ -18,9 +19,13 @@ _LONGEST_SUBJECT = 250
 #: Characters. Salesforce's and Zoho's long texts end there, and those of the others that say so are
 #: longer, but for Dynamics (2,000), whose templates cut it themselves.
 _LONGEST_DESCRIPTION = 32_000
+#: Of its texts together, which the connection may have written: twenty functions of the longest
+#: transcription.
+_MOST_STEPS = 2_000_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
+@within_steps(_MOST_STEPS)
 def entry_variables(
     entry: JournalEntry,
     journal: Journal,
@@ -46,6 +51,7 @@ def entry_variables(
     variables: dict[str, Any] = {
         "Reference": entry.reference,
         "CallId": entry.reference,
+        "LongReference": entry.long_reference or entry.reference,
         "Kind": f"{entry.direction} {entry.disposition}",
         "Direction": str(entry.direction),
         "Disposition": str(entry.disposition),

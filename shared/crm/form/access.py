@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from datetime import timedelta
 from enum import StrEnum
@@ -11,6 +10,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from shared.crm.form.patterns import check_pattern
 from shared.crm.form.requests import (
     HeaderName,
     Method,
@@ -46,7 +46,7 @@ class Parameter(Strict):
     )
     options: tuple[str, ...] = Field(default=(), description="The only values it takes.")
     pattern: str | None = Field(
-        default=None, max_length=200, description="A regular expression of the whole value."
+        default=None, max_length=200, description="An RE2 pattern of the whole value."
     )
     https: bool = Field(
         default=True,
@@ -58,10 +58,7 @@ class Parameter(Strict):
     @classmethod
     def pattern_is_one(cls, pattern: str | None) -> str | None:
         if pattern is not None:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"no regular expression: {error}") from None
+            check_pattern(pattern)
         return pattern
 
 

@@ -24,6 +24,8 @@ OURS: Mapping[str, str] = MappingProxyType(
     {
         "Reference": "ten characters that are this call's alone; an entry is found again by them",
         "CallId": "the same",
+        "LongReference": "up to 47 characters, of which no two entries ever have the same; of an "
+        "entry of older versions its `Reference`",
         "Subject": "the entry's subject; in its text",
         "Description": "the entry's text; in the template's requests",
         "Kind": "direction and disposition, `inbound answered`",
@@ -38,7 +40,7 @@ OURS: Mapping[str, str] = MappingProxyType(
         "Number": "of the outside party, E.164 where it is known; empty where it is withheld",
         "Dialled": "the DID, or the number dialled",
         "OwnNumber": "the tenant's number: the DID, or what the customer of an outbound call sees; "
-        "nothing where it is not known",
+        "E.164 where it can be read so, nothing where it is not known",
         "From": "who called: a number, of an outbound call the extension",
         "To": "who was called: of an inbound call the DID or the extension",
         "Queue": "the queue or ring group that it came through",

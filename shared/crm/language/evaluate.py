@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
 
@@ -11,13 +13,28 @@ from shared.crm.language.tree import Constant, Expression, Step, Variable
 from shared.crm.language.values import bare, number_in, plain_text
 from shared.errors import ContractError
 
-#: A step is an item or a character that a function sees: a template has no loops, but it may pipe
-#: a long text through thousands of functions.
-_MOST_STEPS = 10_000_000
+#: Of one text. A step is an item or a character that a function sees or makes: a template has no
+#: loops, but it may pipe a long text through thousands of functions. A million are some 20 ms.
+MOST_STEPS = 10_000_000
+#: What is left for all texts that are made together; None where each has its own bound alone.
+_LEFT: ContextVar[list[int] | None] = ContextVar("steps_left", default=None)
+
+
+@contextmanager
+def within_steps(most: int) -> Iterator[None]:
+    """
+    All texts that are made inside share *most* steps: a request may have hundreds of them, and the
+    loop waits for the last. Inside of another one that one's steps count.
+    """
+    token = _LEFT.set(_LEFT.get() or [most])
+    try:
+        yield
+    finally:
+        _LEFT.reset(token)
 
 
 class Evaluator:
-    """The work of one rendering, which is bounded."""
+    """The work of one rendering, which is bounded, also by :func:`within_steps`."""
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
@@ -30,9 +47,11 @@ class Evaluator:
         if isinstance(expression, Constant):
             return expression.value
         value = self.value(expression.first)
+        self._spend(value)
         for step in expression.steps:
-            self._spend(value)
             value = self._applied(step, value)
+            # Of the last one, too: a short text can make a long one of it, thousands of times.
+            self._spend(value)
         return value
 
     def _applied(self, step: Step, value: Any) -> Any:
@@ -57,8 +76,12 @@ class Evaluator:
         return value
 
     def _spend(self, value: Any) -> None:
-        self._steps += 1 + (len(value) if isinstance(value, str | Sequence) else 0)
-        if self._steps > _MOST_STEPS:
+        cost = 1 + (len(value) if isinstance(value, str | Sequence) else 0)
+        self._steps += cost
+        left = _LEFT.get()
+        if left is not None:
+            left[0] -= cost
+        if self._steps > MOST_STEPS or (left is not None and left[0] < 0):
             raise ContractError("a template does too much work")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -100,9 +101,17 @@ def test_plain_http_goes_to_an_ipv6_address_too() -> None:
     assert parameters_of(shop("kind: url"), given, may_be_plain=lambda host: host == "fd00::7")
 
 
-def test_a_pattern_that_is_none_is_said() -> None:
+@pytest.mark.parametrize("pattern", ["(", "(?=a)", r"(a)\1", "a{99999}", "[a-z]{999}" * 6])
+def test_a_pattern_that_is_none_is_said(pattern: str) -> None:
     with pytest.raises(BadSetting, match="pattern"):
-        parameters_of(shop("pattern: '('"), {"url": "x"})
+        shop(f"pattern: '{pattern}'")
+
+
+def test_no_pattern_takes_for_ever() -> None:
+    began = time.process_time()
+    with pytest.raises(BadSetting, match="must look like"):
+        parameters_of(shop("pattern: '(a|a)*(a?){50}b'"), {"url": "a" * 500})
+    assert time.process_time() - began < 2
 
 
 def test_the_text_of_a_template_is_that_of_the_file_that_counts(tmp_path: Path) -> None:

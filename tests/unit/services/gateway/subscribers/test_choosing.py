@@ -160,3 +160,10 @@ def test_no_two_places_of_an_event_are_one_variable() -> None:
         paths = [p for p in paths_of(frozenset({event_type})) if not p.endswith(".*")]
         names = variables_of(frozenset({event_type})) - {"Event", "Data"}
         assert len(names) == len(paths), event_type
+
+
+def test_no_choice_of_events_is_kept() -> None:
+    """There are two million of them, and each changed subscriber may have another."""
+    chosen = frozenset(list(TYPES)[:5])
+    assert paths_of(chosen) is not paths_of(chosen)
+    assert variables_of(chosen) is not variables_of(chosen)

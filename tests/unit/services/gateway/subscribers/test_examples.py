@@ -40,7 +40,7 @@ def in_node(secret: SecretStr, headers: dict[str, str], body: bytes) -> bool:
         f"{block('js')}\nconst [s, h, b] = {said}; console.log(isGenuine(s, h, Buffer.from(b)));"
     )
     done = subprocess.run(
-        ["node", "-e", script], capture_output=True, text=True, check=True, timeout=60
+        ["node", "-e", script], capture_output=True, text=True, check=True, timeout=300
     )
     return done.stdout.strip() == "true"
 

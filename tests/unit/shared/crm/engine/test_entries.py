@@ -16,6 +16,7 @@ from shared.crm.form.call_words import CALL_WORDS, OURS, THREECX, YEASTAR
 from shared.crm.form.journal import Journal
 from shared.crm.port import JournalEntry
 from shared.crm.rendering import Scope
+from shared.errors import ContractError
 
 STARTED = datetime(2026, 11, 21, 23, 30, tzinfo=UTC)
 SCOPE = Scope(
@@ -111,6 +112,14 @@ def said(journal: Journal | None = None, contact: Any = CONTACT, **parts: Any) -
     )
 
 
+def test_the_texts_of_an_entry_share_what_they_may_cost() -> None:
+    works = '{{.Transcription | replace "t" "tt" | html | upper | first 9}}'
+    long = "t" * 100_000
+    assert said(description=works, transcription=long)["Description"] == "T" * 9
+    with pytest.raises(ContractError, match="too much work"):
+        said(subject=works * 2, description=works * 2, transcription=long)
+
+
 # -- names --------------------------------------------------------------------------------------
 
 
@@ -122,6 +131,13 @@ def test_every_name_of_either_vendor_is_one_of_ours_or_in_this_test() -> None:
 
 def test_every_variable_of_ours_has_its_value() -> None:
     assert OURS.keys() - said().keys() == {"Zone"}
+
+
+def test_where_there_is_no_long_reference_it_is_the_one_there_is() -> None:
+    assert said()["LongReference"] == "0123456789"
+    long = said(long_reference="6f2d3a8e-6a53-4d0e-9a52-9d1c1f0c3a11")
+    assert (long["Reference"], long["CallId"]) == ("0123456789", "0123456789")
+    assert long["LongReference"] == "6f2d3a8e-6a53-4d0e-9a52-9d1c1f0c3a11"
 
 
 @pytest.mark.parametrize("name", VALUES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -199,12 +200,36 @@ def test_a_secret_is_a_credential_and_is_not_taken_out_of_the_file(
     assert any("not taken" in note.what for note in found.notes)
 
 
-@pytest.mark.parametrize("pattern", ["(a+)+", "a**", "[a", "a|b", ".*.*.*x", r"(?=a)", r"\1"])
+@pytest.mark.parametrize(
+    "pattern",
+    ["(a+)+", "a**", "[a", "a|b", r"(?=a)", r"\1", "[a-z]{999}[a-z]{999}.{999}.{999}.{999}"],
+)
 def test_a_pattern_that_is_not_simple_is_left(pattern: str) -> None:
     source = crm(parameter(Name="Code", Type="String", Validation=pattern))
     assert "no simple pattern" in notes(source, "left")
     (found,) = import_threecx(source).template["parameters"]
     assert "pattern" not in found
+
+
+@pytest.mark.parametrize(
+    ("pattern", "default"),
+    [
+        ("a?" * 99 + "b", "a" * 99),
+        ("a{0,9}" * 32 + "b", "a" * 400),
+        (".*" * 99 + "b", "a" * 500),
+        ("[a-z]*[a-z]*[a-z]*x", "a" * 500),
+    ],
+)
+def test_no_pattern_takes_for_ever(pattern: str, default: str) -> None:
+    source = crm(parameter(Name="Code", Type="String", Validation=pattern, Default=default))
+    began = time.process_time()
+    assert "does not satisfy" in notes(source, "left")
+    assert time.process_time() - began < 2
+
+
+def test_a_pattern_is_not_tried_on_a_default_that_no_parameter_has() -> None:
+    source = crm(parameter(Name="Code", Type="String", Validation="a*", Default="a" * 501))
+    assert "too long" in notes(source, "left")
 
 
 def test_a_setting_with_which_an_address_begins_is_one() -> None:

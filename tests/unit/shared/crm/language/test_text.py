@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.crm.language.contexts import zoho_criteria
+from shared.crm.language.evaluate import within_steps
 from shared.crm.language.text import Template, compile_text
 from shared.errors import ContractError
 
@@ -304,6 +305,25 @@ def test_a_long_row_of_functions_is_no_deep_one() -> None:
 def test_no_template_makes_more_than_a_million_characters_or_works_for_ever(source: str) -> None:
     with pytest.raises(ContractError):
         compile_text(source).text({"A": "a" * 600_000})
+
+
+def test_texts_that_are_made_together_share_their_steps() -> None:
+    text = compile_text('{{.A | replace "a" "aa"}}')
+    with within_steps(1_000):
+        text.text({"A": "a" * 200})
+        with pytest.raises(ContractError, match="too much work"):
+            text.text({"A": "a" * 200})
+    # Each has its own bound again.
+    assert len(text.text({"A": "a" * 2_000})) == 4_000
+
+
+def test_what_is_inside_of_another_one_has_no_steps_of_its_own() -> None:
+    text = compile_text("{{.A | lower}}")
+    with within_steps(1_000):
+        with within_steps(1_000_000):
+            text.text({"A": "a" * 300})
+        with within_steps(1_000_000), pytest.raises(ContractError, match="too much work"):
+            text.text({"A": "a" * 300})
 
 
 # -- any text -----------------------------------------------------------------------------------
