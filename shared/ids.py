@@ -48,6 +48,7 @@ def reference(identity: str) -> str:
 
     They are the tail of the id, random in all bits: of 1,000,000 entries about one pair in
     two would meet once per 2^40 / 10^6 searches, and a hit is compared with the call as well.
+    Who compares nothing, and drops what it has by this name, needs all of the id.
     """
     return identity.replace("-", "")[-10:]
 

@@ -15,7 +15,6 @@ from services.journal.shown import shown_in_entry
 from shared.clock import Clock
 from shared.contracts.calls import CallRecord, EntryState
 from shared.errors import Conflict, Unavailable
-from shared.site.journal import EntryPer
 from shared.site.models import CrmConnection, Site
 from shared.storage.port import Collection, Find, Is, Op, Page, change, every
 
@@ -39,19 +38,39 @@ class EntryBook:
         return await self._entries.get(key)
 
     async def keep_in_step(
-        self, record: CallRecord, site: Site, crm: CrmConnection, known: Sequence[EntryDocument]
+        self,
+        record: CallRecord,
+        site: Site,
+        crm: CrmConnection,
+        known: Sequence[EntryDocument],
+        *,
+        wait: timedelta = timedelta(0),
     ) -> datetime | None:
         """
         Have the entries of a settled call at *crm* be those that its policy wants: the same again
-        changes nothing. When the first of those that changed is due; None: nothing changed. Raises:
+        changes nothing. *known*: its entries, whatever their connection; *wait*: nothing is sent
+        sooner. When the first of those that changed is due; None: nothing changed. Raises:
         Unavailable.
         """
-        wanted = orders(record, crm, known, region=site.region)
+        here = [entry for entry in known if entry.connection == crm.name]
+        wanted = orders(record, crm, here, region=site.region)
         now = self._clock.now()
-        when = due_at(crm.journal, now)
+        when = due_at(crm.journal, now, at_least=wait)
+        # A call of an older version may be in this CRM, by a connection that had another name.
+        in_full = all(entry.named_in_full for entry in known)
         changed = False
         for agent in wanted.new:
-            changed |= await self._order(record, site, crm, agent, wanted.per, now=now, due=when)
+            entry = EntryDocument.wanting(
+                site.tenant,
+                record.call_id,
+                crm.name,
+                agent=agent,
+                per=wanted.per,
+                now=now,
+                due_at=when,
+                named_in_full=in_full,
+            )
+            changed |= await self._order(entry)
         for entry, agent in wanted.revived:
             changed |= await self._revive(entry.key, agent, now=now, due=when)
         for entry in wanted.withdrawn:
@@ -163,32 +182,17 @@ class EntryBook:
 
     # -- one entry -------------------------------------------------------------------------------
 
-    async def _order(
-        self,
-        record: CallRecord,
-        site: Site,
-        crm: CrmConnection,
-        agent: str | None,
-        per: EntryPer,
-        *,
-        now: datetime,
-        due: datetime,
-    ) -> bool:
+    async def _order(self, entry: EntryDocument) -> bool:
         try:
-            await self._entries.add(
-                EntryDocument.wanting(
-                    site.tenant,
-                    record.call_id,
-                    crm.name,
-                    agent=agent,
-                    per=per,
-                    now=now,
-                    due_at=due,
-                )
-            )
+            await self._entries.add(entry)
         except Conflict:
             return False
-        log.info("entry_wanted", call_id=record.call_id, connection=crm.name, agent=agent)
+        log.info(
+            "entry_wanted",
+            call_id=entry.call_id,
+            connection=entry.connection,
+            agent=entry.agent,
+        )
         return True
 
     async def _withdraw(self, key: str, wanted: Orders) -> bool:

@@ -67,8 +67,15 @@ class Contents:
         if agent is not None:
             owner_id = await self._tools.users.owner_of(site.tenant, crm.name, seat_of(agent, crm))
         contact = await self._contact(site, crm, record, owner_id)
+        own = site.dialing.numbers.in_call(
+            record.direction,
+            dialled=record.dialled,
+            caller_id=record.caller_id,
+            extension=share.agent,
+        )
         said = JournalEntry(
             reference=entry.reference,
+            long_reference=entry.long_reference,
             direction=record.direction or Direction.INBOUND,
             disposition=share.disposition,
             started_at=share.started_at,
@@ -78,12 +85,7 @@ class Contents:
             wait_time=share.wait_time,
             number=parse(record.outside_number or "", site.region).key,
             dialled=record.dialled,
-            own_number=site.dialing.numbers.in_call(
-                record.direction,
-                dialled=record.dialled,
-                caller_id=record.caller_id,
-                extension=share.agent,
-            ),
+            own_number=(parse(own, site.region).key or None) if own else None,
             extension=share.agent,
             agent_name=agent.name if agent else None,
             owner_id=owner_id or _fallback(crm.journal, contact),

@@ -7,7 +7,7 @@ depends on how they arrived.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -85,7 +85,9 @@ def _rank(body: Event) -> int:
 class _State:
     def __init__(self, call_id: str) -> None:
         self.found: dict[str, Any] = {"call_id": call_id}
-        self.legs: dict[str, dict[str, Any]] = {}
+        self.legs: list[dict[str, Any]] = []
+        #: The last of each id: a PBX that names legs by their phones rings one again under it.
+        self.last_of: dict[str, dict[str, Any]] = {}
         self.transfers: list[TransferRecord] = []
         self.recordings: dict[str, None] = {}
         #: By their keys: one that became another agent's is the same.
@@ -124,7 +126,7 @@ class _State:
 
     def record(self) -> CallRecord:
         found = self.found
-        legs = tuple(LegRecord(**leg) for leg in self.legs.values())
+        legs = tuple(LegRecord(**leg) for leg in self.legs)
         ended_at: datetime | None = found.get("ended_at")
         answered_at: datetime | None = found.get("answered_at")
         for leg_id in list(self.holders):
@@ -155,12 +157,27 @@ class _State:
         )
 
     def _leg(self, body: CallRinging | CallAnswered | LegEnded) -> dict[str, Any]:
-        leg = self.legs.setdefault(
-            body.leg_id,
-            {"leg_id": body.leg_id, "callee": body.callee, "own_phone": body.own_phone},
-        )
+        """One that is over neither rings nor is answered again: another begins."""
+        leg = self.last_of.get(body.leg_id)
+        if leg is None or (self._is_over(leg) and not isinstance(body, LegEnded)):
+            leg = {"leg_id": body.leg_id, "own_phone": body.own_phone}
+            self.last_of[body.leg_id] = leg
+            self.legs.append(leg)
         leg["callee"] = body.callee
         return leg
+
+    def _is_over(self, leg: Mapping[str, Any]) -> bool:
+        """
+        Who had it passed the call on; or it has ended, and what it ended was seen: else the end was
+        told by a clock that is behind.
+        """
+        answered_at, extension = leg.get("answered_at"), leg["callee"].extension
+        if answered_at is not None and extension is not None:
+            passed_on = (step.at for step in self.transfers if step.by.extension == extension)
+            if any(at >= answered_at for at in passed_on):
+                return True
+        seen = "answered_at" if leg.get("outcome") is LegOutcome.ANSWERED else "rang_at"
+        return "ended_at" in leg and seen in leg
 
     def _ringing(self, body: CallRinging, at: datetime) -> None:
         leg = self._leg(body)

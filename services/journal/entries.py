@@ -48,6 +48,8 @@ class EntryDocument(Document):
     lane: str = ""
     agent: str | None = None
     per: EntryPer = EntryPer.CALL
+    #: Not of older versions, whose CRMs know them by the ten characters of their references.
+    named_in_full: bool = False
     wanted_at: Instant
     content: JournalEntry | None = None
     state: EntryState = EntryState.DUE
@@ -96,6 +98,7 @@ class EntryDocument(Document):
         per: EntryPer,
         now: datetime,
         due_at: datetime,
+        named_in_full: bool = True,
     ) -> Self:
         whose = f"/{agent}" if per is EntryPer.AGENT and agent is not None else ""
         return cls(
@@ -105,6 +108,7 @@ class EntryDocument(Document):
             connection=connection,
             agent=agent,
             per=per,
+            named_in_full=named_in_full,
             wanted_at=now,
             due_at=due_at,
         )
@@ -121,6 +125,16 @@ class EntryDocument(Document):
         if not whose:
             return reference(self.call_id)
         return hashlib.blake2s(f"{self.call_id}{whose}".encode(), digest_size=5).hexdigest()
+
+    @property
+    def long_reference(self) -> str | None:
+        """
+        By which a CRM knows a repeat: up to 47 characters, which no other entry has. None where it
+        is known by its :attr:`reference`.
+        """
+        if not self.named_in_full:
+            return None
+        return self.call_id if self.made_for is None else f"{self.call_id}-{self.reference}"
 
     @property
     def is_to_be_sent(self) -> bool:

@@ -80,6 +80,7 @@ class Deps:
     entries: EntryBook
     operating: Operating
     reconciling: Reconciling
+    connections: CrmConnections
     finder: Finder
     site: SiteBook
     publisher: Publisher
@@ -107,6 +108,7 @@ class Deps:
             entries=entries,
             operating=Operating(entries, site, connections, clock),
             reconciling=Reconciling(calls, entries, site, connections, clock),
+            connections=connections,
             finder=finder,
             site=site,
             publisher=publisher,
@@ -144,7 +146,9 @@ async def take_event(deps: Deps, message: Message[Any]) -> None:
     if isinstance(message.body, CallJournaled | JournalFailed):
         return  # what became of an entry is no news of its call
     # Also when a late event comes: the first of all that finds the call ended orders them.
-    due_at = await bring_in_step(deps.calls, deps.entries, record, site, site.crm)
+    due_at = await bring_in_step(
+        deps.calls, deps.entries, record, site, site.crm, connections=deps.connections
+    )
     if due_at is not None:
         deps.wake(due_at)
 

@@ -116,9 +116,12 @@ def whose(record: CallRecord, entry: EntryDocument) -> str | None:
     return entry.agent if entry.per is EntryPer.AGENT else whole_call_of(record)
 
 
-def due_at(policy: JournalPolicy, now: datetime) -> datetime:
-    """When an entry that is wanted *now* is sent: after the wait, and then with its upload."""
-    ready_at = now + policy.after
+def due_at(policy: JournalPolicy, now: datetime, *, at_least: timedelta = timedelta(0)) -> datetime:
+    """
+    When an entry that is wanted *now* is sent: after the policy's wait, or *at_least* so long, and
+    then with its upload.
+    """
+    ready_at = now + max(policy.after, at_least)
     if policy.upload is None:
         return ready_at
     late = (ready_at - _EPOCH) % policy.upload.every

@@ -255,7 +255,9 @@ class Reconciling:
         if any(found.is_ordered for found in one.found):
             # While the CRM was asked, more may have been heard of the call.
             record = await self._calls.get(site.tenant, one.record.call_id)
-            await bring_in_step(self._calls, self._entries, record, site, [one.crm])
+            await bring_in_step(
+                self._calls, self._entries, record, site, [one.crm], connections=self._connections
+            )
         for found in one.found:
             try:
                 found.repaired = found.is_ordered or await self._mended(found, settle)

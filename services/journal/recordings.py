@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 import structlog
 
@@ -48,6 +49,18 @@ def address_in_entry(
             log.warning("recording_without_address", error=error.message)
             return None
     return _link(record, site, crm, links) or _as_told(name)
+
+
+def may_be_told_in(record: CallRecord, site: Site, crm: CrmConnection) -> timedelta:
+    """
+    How long after the end of a settled call its PBX may still tell the recording that an entry is
+    to have; nothing where it is told, or none will be.
+    """
+    pbx = site.pbx_named(record.pbx or "")
+    is_lacking = crm.journal.play_recordings and not record.recordings
+    if pbx is None or not is_lacking or record.disposition not in _HEARD:
+        return timedelta(0)
+    return pbx.tells_late
 
 
 def _as_told(name: str) -> str | None:

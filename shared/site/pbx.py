@@ -62,11 +62,18 @@ _FINGERPRINT = Field(
     description="SHA-256 of the PBX's own certificate, where no authority signed it; `doctor` "
     "shows it.",
 )
+_GUARDED = Field(
+    default=False,
+    description="`host` leads to public addresses and those of `CALLMESH_NET_ALLOW` alone. The API "
+    "says it by itself, of a `host` and `port` that were set there; what is sent does not count.",
+)
 
 
 class PbxPart(Part):
     #: Whether click-to-call can go to this kind.
     takes_orders: ClassVar[bool] = True
+    #: How long after its end a call's recording may be told, where nobody tells it before.
+    tells_late: ClassVar[timedelta] = timedelta(0)
 
     name: Name
     ring_agent: Duration = Field(
@@ -95,6 +102,7 @@ class AsteriskPbx(PbxPart):
     kind: Literal["asterisk"]
     host: Text
     port: Port = 5038
+    guarded: bool = _GUARDED
     tls: bool = False
     fingerprint: Fingerprint | None = _FINGERPRINT
     username: Text
@@ -130,6 +138,7 @@ class FreeSwitchPbx(PbxPart):
     kind: Literal["freeswitch"]
     host: Text
     port: Port = 8021
+    guarded: bool = _GUARDED
     username: Text | None = Field(
         default=None, description="`user@domain` of the directory; else the socket's own password."
     )
@@ -201,6 +210,9 @@ class WazoPbx(PbxPart):
 
 class UisPbx(PbxPart):
     """UIS, CoMagic or CallGear: notifications by HTTP, orders and reports by JSON-RPC."""
+
+    #: Its report is asked for three times in that.
+    tells_late: ClassVar[timedelta] = timedelta(seconds=45)
 
     kind: Literal["uis"]
     call_api: Address = "https://callapi.uiscom.ru/v4.0"

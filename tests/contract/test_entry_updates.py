@@ -35,6 +35,7 @@ from shared.crm.registry import Templates
 from shared.ids import new_id
 from shared.sandbox.crm import Faults, SandboxCrm
 from shared.sandbox.site import TENANT
+from shared.site.pbx import UisPbx
 from shared.storage.mongo import MongoStore
 from shared.testing.builders import a_call, a_contact
 from shared.testing.waiting import eventually
@@ -368,12 +369,41 @@ async def test_a_pbx_that_never_stops_does_not_have_the_entry_written_for_ever(
     assert len(changes(crm)) == MAX_UPDATES
 
 
-async def test_a_template_that_cannot_change_entries_is_left_in_peace(tmp_path: Path) -> None:
+def templates_without_changes(folder: Path) -> Templates:
     file = Path(__file__).parents[2] / "shared" / "crm" / "templates" / "zoho.yaml"
     template = yaml.safe_load(file.read_text())
     del template["journal"]["update"]
-    (tmp_path / "zoho.yaml").write_text(yaml.safe_dump(template))
-    async with a_journal(templates=Templates(tmp_path)) as journal, with_crm(journal) as crm:
+    (folder / "zoho.yaml").write_text(yaml.safe_dump(template))
+    return Templates(folder)
+
+
+@pytest.mark.parametrize("can_change", [True, False])
+async def test_what_a_report_will_tell_is_waited_for_where_the_entry_cannot_be_changed(
+    tmp_path: Path,
+    can_change: bool,
+) -> None:
+    templates = None if can_change else templates_without_changes(tmp_path)
+    uis = UisPbx(kind="uis", name="sandbox", access_token="sealed:x", virtual_number="74993720692")
+    async with a_journal(templates=templates) as journal, with_crm(journal) as crm:
+        await journal.change_site(pbx=(uis,))
+        await journal.hear(a_call(), known(), ANSWERED)
+        await journal.hear(ENDED, after=65)
+        ends_at = journal.clock.now()
+        entry = await journal.entry()
+        assert entry.due_at is not None
+        assert entry.due_at - ends_at == (timedelta(0) if can_change else UisPbx.tells_late)
+        await journal.hear(RECORDING, after=90)
+        assert (await journal.entry()).due_at == entry.due_at
+        async with journal.writing():
+            await journal.until_done()
+        (call,) = crm.records("Calls")
+        assert call["Description"].endswith("recording https://pbx.example/1.wav")
+        assert not changes(crm)
+
+
+async def test_a_template_that_cannot_change_entries_is_left_in_peace(tmp_path: Path) -> None:
+    templates = templates_without_changes(tmp_path)
+    async with a_journal(templates=templates) as journal, with_crm(journal) as crm:
         async with journal.writing():
             await sent(journal)
             await journal.hear(RECORDING, after=90)

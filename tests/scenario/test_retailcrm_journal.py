@@ -23,6 +23,7 @@ from shared.contracts.calls import (
     Direction,
     EntryState,
     Party,
+    RecordingReady,
 )
 from shared.contracts.envelope import wrap
 from shared.ids import call_id, reference
@@ -45,7 +46,7 @@ tenants:
     crm:
       - name: shop
         template: retailcrm
-        parameters: {{api_url: "{url}"}}
+        parameters: {{api_url: "{url}", external_phones: "74999999999,74998888888"}}
         credentials: {{api_key: {key}}}
         journal: {journal}
     agents:
@@ -71,8 +72,10 @@ class Shop:
             region=site.region, zone=site.zone, pbx=site.pbx, crm=site.crm, agents=site.agents
         )
 
-    async def call(self, number: int, extension: str = "101") -> str:
-        """One that took place a minute ago, and was answered for 40 s; its reference."""
+    async def call(
+        self, number: int, extension: str = "101", *, dialled: str = "74999999999"
+    ) -> str:
+        """One that took place a minute ago, and was answered for 40 s; its ``externalId``."""
         call = call_id(TENANT, PBX, f"retail-{number}")
         began = self.journal.clock.now() - timedelta(minutes=1)
         events = (
@@ -83,7 +86,7 @@ class Shop:
                     pbx=PBX,
                     direction=Direction.INBOUND,
                     caller=Party(number=f"7922911{number % 5:04}"),
-                    dialled="74999999999",
+                    dialled=dialled,
                 ),
                 0,
             ),
@@ -98,7 +101,7 @@ class Shop:
             await self.journal.hear_message(
                 wrap(event, source="test", occurred_at=at, tenant=TENANT)
             )
-        return reference(call)
+        return call
 
     async def calls(self, count: int) -> list[str]:
         return [await self.call(number) for number in range(count)]
@@ -146,6 +149,7 @@ async def test_calls_of_ten_minutes_go_at_ten_past_in_batches_of_fifty(shop: Sho
         "duration": 40,
         "durationWaiting": 0,
         "externalId": references[0],
+        "externalPhone": "+74999999999",
     }
 
 
@@ -160,7 +164,7 @@ async def test_one_call_that_is_refused_is_dead_and_the_others_are_there(shop: S
     assert sorted(shop.crm.calls) == sorted(references)
     assert 50 not in shop.crm.batches
     (dead,) = [entry for entry in found if entry.state is EntryState.DEAD]
-    assert dead.reference == bad
+    assert dead.long_reference == bad
     assert "Errors in the entity format" in (dead.reason or "")
     assert dead.exchange is not None
     assert dead.exchange.status == 400
@@ -193,6 +197,56 @@ async def test_at_once_a_call_is_a_request(shop: Shop) -> None:
 
     assert shop.crm.batches == [1, 1, 1]
     assert len(shop.crm.calls) == 3
+
+
+@pytest.mark.parametrize("dialled", ["84998888888", "4998888888", "8 (499) 888-88-88"])
+async def test_a_number_of_another_shop_is_known_however_the_pbx_writes_it(
+    shop: Shop, dialled: str
+) -> None:
+    await shop.apply(AT_ONCE)
+    async with shop.journal.writing():
+        call = await shop.call(1, dialled=dialled)
+        await shop.until_all(EntryState.SENT)
+
+    assert shop.crm.calls[call]["externalPhone"] == "+74998888888"
+
+
+async def test_a_call_of_an_older_version_keeps_the_ten_characters_it_is_known_by(
+    shop: Shop,
+) -> None:
+    """What is sent again of it, and what another connection to the same account sends of it."""
+    await shop.apply(AT_ONCE)
+    shop.crm.lose_answers = 1
+    call = await shop.call(1)
+    (entry,) = await shop.entries()
+    older = entry.model_dump(exclude={"named_in_full"})
+    await shop.journal.entries.move(EntryDocument.model_validate(older))
+    async with shop.journal.writing():
+        await shop.until_all(EntryState.SENT)
+        (crm,) = shop.journal.site.current[TENANT].crm
+        await shop.journal.change_site(crm=(crm, crm.model_copy(update={"name": "shop2"})))
+        await shop.journal.hear_message(
+            wrap(
+                RecordingReady(call_id=call, pbx=PBX, recording="https://pbx.example/1.wav"),
+                source="test",
+                occurred_at=shop.journal.clock.now(),
+                tenant=TENANT,
+            )
+        )
+        found = await shop.until_all(EntryState.SENT)
+
+    assert [entry.connection for entry in found] == ["shop", "shop2"]
+    assert shop.crm.batches == [1, 1, 1]
+    assert list(shop.crm.calls) == [reference(call)]
+
+
+async def test_each_agents_part_of_a_call_is_known_by_an_id_of_its_own(shop: Shop) -> None:
+    await shop.apply("{after: 0s, per: agent}")
+    async with shop.journal.writing():
+        call = await shop.call(1)
+        (entry,) = await shop.until_all(EntryState.SENT)
+
+    assert list(shop.crm.calls) == [f"{call}-{entry.reference}"]
 
 
 async def test_over_the_limit_it_is_left_alone_for_a_while(shop: Shop) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -56,7 +56,8 @@ def call(place: int, **other: Any) -> JournalEntry:
         "talk_time": timedelta(seconds=184),
         "wait_time": timedelta(seconds=6),
         "number": f"+7922911{place:04}",
-        "dialled": "74999999999",
+        "dialled": "8 (499) 999-99-99",
+        "own_number": "+74999999999",
         "extension": "101",
         "agent_name": "Anna",
         "owner_id": "24",
@@ -92,9 +93,9 @@ async def test_a_call_has_every_field_of_the_documented_form(shop: Shop) -> None
     )
     calls = [
         call(1, recording=recording),
-        call(2, direction=Direction.OUTBOUND, dialled=None, owner_id=None),
-        call(3, **missed, number="", owner_id=None, extension=None, dialled="4999999999"),
-        call(4, disposition=Disposition.BUSY, dialled=""),
+        call(2, direction=Direction.OUTBOUND, own_number=None, owner_id=None),
+        call(3, **missed, number="", owner_id=None, extension=None, own_number="+74999999998"),
+        call(4, disposition=Disposition.BUSY, own_number=None),
         call(5, disposition=Disposition.FAILED),
         call(6, disposition=Disposition.VOICEMAIL),
         call(7, direction=Direction.OUTBOUND, own_number="+74997777777"),
@@ -125,6 +126,21 @@ async def test_a_call_has_every_field_of_the_documented_form(shop: Shop) -> None
     assert {one["externalPhone"] for one in sent[1:4]} == {"+7-499-888-88-88"}
     # What the customer of a click saw is one of ours: the click's order says so.
     assert sent[6]["externalPhone"] == "+74997777777"
+
+
+async def test_a_call_with_a_long_reference_is_known_by_that(shop: Shop) -> None:
+    """One of an older version has none, and keeps what it was sent with."""
+    connector = shop.connector()
+    calls = [call(1, long_reference="6f2d3a8e-6a53-4d0e-9a52-9d1c1f0c3a11"), call(2)]
+    # The same ten characters, of another call.
+    calls.append(replace(calls[0], long_reference="0b6a4f64-11c3-5a3e-8d5e-9d1c1f0c3a11"))
+    answers = await connector.write_entries(calls, within=WITHIN)
+    assert answers == ["ref-0001", "ref-0002", "ref-0001"]
+    assert list(shop.crm.calls) == [
+        "6f2d3a8e-6a53-4d0e-9a52-9d1c1f0c3a11",
+        "ref-0002",
+        "0b6a4f64-11c3-5a3e-8d5e-9d1c1f0c3a11",
+    ]
 
 
 async def test_a_hundred_and_twenty_calls_are_three_requests(shop: Shop) -> None:

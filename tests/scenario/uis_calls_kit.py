@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from shared.ids import call_id, reference
+from shared.ids import call_id
 from shared.sandbox.site import TENANT
 
 PBX = "uis"
@@ -61,7 +61,7 @@ class UisCall:
     @property
     def reference(self) -> str:
         """Its ``externalId`` at the CRM."""
-        return reference(self.call_id)
+        return self.call_id
 
     @property
     def talked(self) -> int:

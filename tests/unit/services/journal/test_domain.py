@@ -359,6 +359,50 @@ def test_a_transferred_call_belongs_to_who_took_it_last() -> None:
     assert seconds(record.wait_time) == 5
 
 
+def passed(by: str, to: str) -> CallTransferred:
+    return CallTransferred(**BASE, kind=TransferKind.BLIND, by=phone(by), to=phone(to))
+
+
+@pytest.mark.parametrize("ends_are_told", [True, False])
+def test_a_phone_that_gets_the_call_back_has_another_leg_of_the_same_name(
+    ends_are_told: bool,
+) -> None:
+    """As PBXs tell it that name legs by extensions."""
+    events = [
+        (0, a_call()),
+        (1, ringing("101", "101")),
+        (5, answered("101", "101")),
+        (60, passed("101", "102")),
+        (60, leg_ended(leg="101", extension="101")),
+        (60, ringing("102", "102")),
+        (65, answered("102", "102")),
+        (100, passed("102", "101")),
+        (100, leg_ended(leg="102", extension="102")),
+        (101, ringing("101", "101")),
+        (105, answered("101", "101")),
+        (300, leg_ended(leg="101", extension="101")),
+        (300, ended()),
+    ]
+    told = [(at, one) for at, one in events if ends_are_told or not isinstance(one, LegEnded)]
+
+    record = record_of(*told)
+
+    assert [leg.leg_id for leg in record.legs] == ["101", "102", "101"]
+    assert [leg.answered_at for leg in record.legs] == [at(5), at(65), at(105)]
+    ends = [at(60), at(100), at(300)] if ends_are_told else [None] * 3
+    assert [leg.ended_at for leg in record.legs] == ends
+    assert agent_of(record) == "101"
+
+
+def test_a_leg_whose_end_is_told_by_a_clock_that_is_behind_is_one() -> None:
+    record = record_of(
+        (0, a_call()), (1, ringing()), (3, leg_ended()), (5, answered()), (65, ended())
+    )
+
+    (leg,) = record.legs
+    assert (leg.rang_at, leg.answered_at, leg.ended_at) == (at(1), at(5), at(3))
+
+
 def test_an_outbound_call_is_the_callers_and_about_the_dialled_number() -> None:
     record = record_of(
         (0, a_call(direction=Direction.OUTBOUND, caller=phone("101"), dialled="+447700900777")),

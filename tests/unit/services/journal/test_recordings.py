@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from services.journal.recordings import address_in_entry
+from services.ingest.store import REPORT_WAITS
+from services.journal.recordings import address_in_entry, may_be_told_in
 from shared.contracts.calls import CallRecord, Direction, Disposition
 from shared.recordings.links import PURPOSE, RecordingLinks, mark_of
 from shared.secrets import SecretBox, new_key
 from shared.site.models import Site
+from shared.site.pbx import UisPbx
 from shared.testing.builders import NOON
 
 BOX = SecretBox([new_key()])
@@ -121,3 +123,52 @@ def test_there_is_none_where_nothing_shall_or_can_be_heard() -> None:
     for silent in (Disposition.MISSED, Disposition.BUSY, Disposition.FAILED):
         assert address(FILE, fetched=FILES, disposition=silent) is None
     assert address(FILE, fetched=FILES, disposition=Disposition.VOICEMAIL) is not None
+
+
+# -- how long it may be on its way ---------------------------------------------------------------
+
+
+UIS = {"kind": "uis", "access_token": "sealed:x", "virtual_number": "74993720692"}
+
+
+def may_come_in(
+    pbx: dict[str, str], *recordings: str, disposition: Disposition, **policy: Any
+) -> timedelta:
+    record = CallRecord(
+        call_id="c1",
+        pbx="main",
+        started_at=NOON,
+        ended_at=NOON + timedelta(minutes=3),
+        disposition=disposition,
+        recordings=recordings,
+    )
+    site = Site.model_validate(
+        {
+            "tenant": "acme",
+            "pbx": [{"name": "main", **pbx}],
+            "crm": [{"name": "zoho", "template": "zoho", "journal": policy}],
+        }
+    )
+    return may_be_told_in(record, site, site.crm[0])
+
+
+def test_a_pbx_that_tells_by_a_report_may_tell_it_for_three_questions() -> None:
+    assert may_come_in(UIS, disposition=Disposition.ANSWERED) == UisPbx.tells_late
+    asked_for = sum(REPORT_WAITS[:3], timedelta(0))
+    assert asked_for + timedelta(seconds=5) < UisPbx.tells_late
+
+
+@pytest.mark.parametrize(
+    ("pbx", "recordings", "more"),
+    [
+        ({"kind": "generic"}, (), {}),
+        (UIS, ("https://pbx.example/1.wav",), {}),
+        (UIS, (), {"disposition": Disposition.MISSED}),
+        (UIS, (), {"play_recordings": False}),
+    ],
+)
+def test_what_is_told_or_never_will_be_is_not_on_its_way(
+    pbx: dict[str, str], recordings: tuple[str, ...], more: dict[str, Any]
+) -> None:
+    said = {"disposition": Disposition.ANSWERED, **more}
+    assert may_come_in(pbx, *recordings, **said) == timedelta(0)
