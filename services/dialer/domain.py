@@ -1,4 +1,7 @@
-"""How far a dial is, from what is seen of its call. Pure; a state never goes back."""
+"""
+How far a dial is, from what is seen of its call. Pure; a state never goes back, but why it failed
+may be known better later.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,8 @@ def step(
     somebody has it ended, so that an end before the conversation has no other reason.
     """
     wanted = _meaning(state, event)
+    if wanted == (DialState.AGENT_ANSWERED, None) and reason is DialReason.AGENT_NO_ANSWER:
+        wanted = DialState.FAILED, DialReason.CUSTOMER_UNREACHABLE  # for the agent it did not fail
     if wanted is not None and wanted[0] is DialState.FAILED and cancelled:
         wanted = DialState.FAILED, DialReason.CANCELLED
     if wanted is not None and is_news(wanted, after=(state, reason)):
@@ -60,21 +65,24 @@ def _end(state: DialState, event: CallEnded) -> DialStep:
     # What became of the customer says that the agent had picked up, seen or not.
     if event.disposition in _REASONS:
         return DialState.FAILED, _REASONS[event.disposition]
-    if state in {DialState.REQUESTED, DialState.AGENT_RINGING}:
-        return DialState.FAILED, DialReason.AGENT_NO_ANSWER
-    return DialState.FAILED, DialReason.CUSTOMER_UNREACHABLE
+    if state in {DialState.AGENT_ANSWERED, DialState.CUSTOMER_RINGING}:
+        return DialState.FAILED, DialReason.CUSTOMER_UNREACHABLE
+    return DialState.FAILED, DialReason.AGENT_NO_ANSWER
 
 
 def moved(record: DialRecord, to: DialStep, *, at: datetime, now: datetime) -> DialRecord:
     """*record* a step further, which was *at*, by the clock of who saw it."""
     state, reason = to
+    ended_at = to_instant(at) if state.is_final else None
+    if record.state is DialState.FAILED and record.reason is not DialReason.INTERRUPTED:
+        ended_at = record.ended_at  # only why is known better
     return record.model_copy(
         update={
             "state": state,
             "reason": reason,
             "message": reason.words if reason else None,
             "changed_at": to_instant(now),
-            "ended_at": to_instant(at) if state.is_final else None,
+            "ended_at": ended_at,
         }
     )
 

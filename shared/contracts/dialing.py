@@ -87,14 +87,32 @@ _WORDS = {
 #: How far a dial is, and why if it failed.
 DialStep = tuple[DialState, DialReason | None]
 
+#: How sure a reason is that is read off a call: how far it was seen is a guess, and the more of it
+#: is seen the better; what became of the other side is known.
+_SURE = {
+    DialReason.AGENT_NO_ANSWER: 0,
+    DialReason.CUSTOMER_UNREACHABLE: 1,
+    DialReason.CUSTOMER_BUSY: 2,
+    DialReason.CUSTOMER_NO_ANSWER: 2,
+    DialReason.CANCELLED: 2,
+}
+
 
 def is_news(step: DialStep, *, after: DialStep) -> bool:
     """
-    Whether *step* leads on from *after*. Events come in any order, states only go up, with one
-    exception: an order that was given up without knowing, and whose call is then seen.
+    Whether *step* leads on from *after*. Events come in any order, states only go up, with two
+    exceptions: an order that was given up without knowing, and whose call is then seen; and one
+    that failed, and of which somebody tells later why.
     """
     given_up = after == (DialState.FAILED, DialReason.INTERRUPTED)
-    return step != after and (given_up or step[0].rank > after[0].rank)
+    return step != after and (given_up or step[0].rank > after[0].rank or _is_surer(step, after))
+
+
+def _is_surer(step: DialStep, after: DialStep) -> bool:
+    (state, reason), (state_before, guess) = step, after
+    if not state is state_before is DialState.FAILED or reason is None or guess is None:
+        return False
+    return guess in _SURE and _SURE.get(reason, -1) > _SURE[guess]
 
 
 class DialOrder(BaseModel):

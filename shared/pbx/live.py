@@ -129,6 +129,10 @@ class LiveCall:
         return next(iter(answered or reversed(lines)), None)
 
     @property
+    def _who_is_there(self) -> Party | None:
+        return self.outside.party if self.outside else None
+
+    @property
     def leads_outside(self) -> bool:
         return self.direction in {Direction.INBOUND, Direction.OUTBOUND}
 
@@ -176,10 +180,11 @@ class LiveCall:
         )
 
     def answer(self, leg: LiveLeg, at: datetime) -> None:
-        """Once a leg."""
+        """Once a leg. Whose phone did not ring, as in a pickup, is told who is there."""
         if not leg.answered:
             leg.answered = True
-            self._tell_answered(leg, at)
+            handed = leg.kind is Kind.PHONE and not (leg.rang or leg.own_phone)
+            self._tell_answered(leg, at, caller=self._who_is_there if handed else None)
 
     def leg_over(self, leg: LiveLeg, at: datetime, outcome: LegOutcome) -> None:
         """Once a leg; the first word holds."""
@@ -216,7 +221,7 @@ class LiveCall:
         self.count_talk(at)
         target.count_talk(at)
         if leg.answered and leg.kind is Kind.PHONE:
-            target._tell_answered(leg, at, caller=target.outside.party if target.outside else None)
+            target._tell_answered(leg, at, caller=target._who_is_there)
 
     def count_talk(self, at: datetime) -> None:
         """Talk is: the outside party is in a bridge with somebody, and nobody holds."""

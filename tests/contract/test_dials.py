@@ -120,6 +120,24 @@ async def test_a_failure_says_why_in_words(floor: Floor) -> None:
     assert found.ended_at == floor.clock.now()
 
 
+async def test_a_failure_is_told_anew_when_its_reason_is_known_better(floor: Floor) -> None:
+    replica = await floor.replica()
+    record = await replica.place()
+    await floor.run(replica)
+    call = Seen.of(record)
+    await replica.hear(call.rings(agent=True))
+    await replica.hear(call.ends())
+    ended_at = floor.clock.now()
+    await floor.clock.advance(7 * SECOND)
+    await replica.hear(call.ends(Disposition.BUSY))
+
+    found = (await replica.document(record.dial_id)).record
+    assert (found.reason, found.ended_at) == (DialReason.CUSTOMER_BUSY, ended_at)
+    reasons = [told.reason for told in floor.wire.told if told.state is DialState.FAILED]
+    assert list(dict.fromkeys(reasons)) == [DialReason.AGENT_NO_ANSWER, DialReason.CUSTOMER_BUSY]
+    assert replica.deps.metrics.value("callmesh_dials_total", "failed") == 1
+
+
 async def test_who_is_nobody_of_the_tenant_dials_nothing(floor: Floor) -> None:
     replica = await floor.replica()
     with pytest.raises(NotFound, match="Extension 999 is not one of this tenant's agents"):

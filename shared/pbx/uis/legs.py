@@ -38,12 +38,10 @@ NOTHING = timedelta(0)
 #: ``finish_reason`` of a leg on which nobody talked; the rest is "did not answer".
 _OUTCOMES: Mapping[str, LegOutcome] = {
     **dict.fromkeys(("another_operator_answer",), LegOutcome.ELSEWHERE),
-    **dict.fromkeys(("subscriber_disconnects",), LegOutcome.CANCELLED),
     **dict.fromkeys(
         (
             "operator_busy",
             "operator_channels_busy",
-            "operator_disconnects",  # rejected by hand
             "subscriber_busy",
             "employee_busy",
             "employee_busy_after_call",
@@ -66,6 +64,8 @@ _OUTCOMES: Mapping[str, LegOutcome] = {
         LegOutcome.UNREACHABLE,
     ),
 }
+#: Who hung up, and whether that is the employee.
+_HANGS_UP: Mapping[str, bool] = {"operator_disconnects": True, "subscriber_disconnects": False}
 #: A phone of which that became has rung.
 RANG = frozenset(
     {LegOutcome.ANSWERED, LegOutcome.NO_ANSWER, LegOutcome.ELSEWHERE, LegOutcome.CANCELLED}
@@ -88,6 +88,9 @@ class Leg:
     def outcome(self) -> LegOutcome:
         if self.connected_at is not None:
             return LegOutcome.ANSWERED
+        if (by_employee := _HANGS_UP.get(self.reason)) is not None:
+            # Rejected by hand by who was called; else who called gave up.
+            return LegOutcome.BUSY if by_employee is self.operator else LegOutcome.CANCELLED
         return _OUTCOMES.get(self.reason, LegOutcome.NO_ANSWER)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import structlog
 
-from shared.contracts.agents import AgentStatus
 from shared.contracts.calls import CallEvent, Direction, Party
 from shared.ids import call_id as our_call_id
 from shared.pbx.port import Sighting
@@ -69,6 +68,12 @@ class CallMemory:
         """By somebody other than the agent whose own phone click-to-call rings."""
         return any(number != self.own for number, _ in self.answered)
 
+    @property
+    def called_nobody(self) -> bool:
+        """Click-to-call whose agent did not pick up the own phone: no other was rung."""
+        others = any(number != self.own for number, _ in self.rung)
+        return self.own is not None and not self.answered and not others
+
 
 @dataclass(slots=True)
 class Teller:
@@ -95,8 +100,6 @@ class Calls:
         self._closing: dict[str, datetime] = {}
         #: Of a call that ended more may come: its record again, or another one.
         self._ended: OrderedDict[str, CallMemory | None] = OrderedDict()
-        #: What agents set by hand, which a call does not change.
-        self.presence: dict[str, tuple[AgentStatus, str]] = {}
         self._full = False
 
     def __len__(self) -> int:

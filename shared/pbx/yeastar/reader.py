@@ -37,14 +37,12 @@ from shared.pbx.yeastar.memory import CallMemory, Calls, Teller
 from shared.pbx.yeastar.presence import words_of
 from shared.pbx.yeastar.records import call_record, tell_record
 
-#: What is subscribed to. Others that are read when they come: 30026 (an agent let it ring).
-TOPICS = (30008, 30009, 30011, 30012, 30013, 30015, 30016)
+#: What is subscribed to. Others that are read when they come: 30026 (an agent let it ring). That a
+#: phone is on a call (30008) says nothing of what the agent is doing: the calls themselves tell it.
+TOPICS = (30009, 30011, 30012, 30013, 30015, 30016)
 #: A record of our own between the PBX's: what it said when it was asked after a gap.
 RESYNC = "callmesh_resync"
 
-_STATUS_OF_PHONE = {"busy": AgentStatus.BUSY, "idle": AgentStatus.FREE}
-#: Not more agents than a P-Series has extensions.
-_MOST_AGENTS = 10_000
 _EXTENSION: TypeAdapter[str] = TypeAdapter(Extension)
 
 
@@ -78,8 +76,8 @@ class Events:
                 return self._members(kind, call_report(msg), now, calls)
             case "30012":
                 return self._record(msg, now, phones, calls)
-            case "30008" | "30009":
-                return self._agent(kind, msg, now, phones, calls)
+            case "30009":
+                return self._agent(msg, now, phones)
             case "30015":
                 return self._not_allowed(msg, now, calls)
             case "30026":
@@ -162,25 +160,14 @@ class Events:
             calls.forget(record.call_id)
         return out
 
-    def _agent(
-        self, kind: str, msg: dict[str, Any], now: datetime, phones: Phones, calls: Calls | None
-    ) -> list[Sighting]:
+    def _agent(self, msg: dict[str, Any], now: datetime, phones: Phones) -> list[Sighting]:
         extension = _extension(msg.get("extension"))
         said = (fields.text(msg.get("status")) or "").lower()
-        if kind == "30008":
-            status = _STATUS_OF_PHONE.get(said)
-        else:
-            status = words_of(self.statuses).status(said)
+        status = words_of(self.statuses).status(said)
         if extension is None or status is None:
             return []
         if phones.extensions and extension not in phones.extensions:
             return []
-        if calls is not None:
-            if kind == "30009":
-                if len(calls.presence) < _MOST_AGENTS or extension in calls.presence:
-                    calls.presence[extension] = status, said
-            elif status is AgentStatus.FREE:
-                status, said = calls.presence.get(extension, (status, said))
         body = AgentStatusChanged(
             extension=extension, status=status, source_name=self.pbx, own=own_word(said)
         )

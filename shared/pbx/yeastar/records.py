@@ -134,7 +134,9 @@ def tell_record(record: ReportedCall, memory: CallMemory | None, tell: Teller) -
             caller=record.caller,
             dialled=record.dialled,
         )
-    _tell_leg(record, memory, tell)
+    not_taken = _is_not_taken(record, memory)
+    if not not_taken:
+        _tell_leg(record, memory, tell)
     if record.recording is not None:
         tell.tell(
             record.ended_at,
@@ -144,14 +146,25 @@ def tell_record(record: ReportedCall, memory: CallMemory | None, tell: Teller) -
         )
     answered = record.status == "ANSWERED"
     by_legs = record.direction is Direction.INBOUND and record.status in _BY_LEGS
+    disposition = Disposition.FAILED if not_taken else _DISPOSITIONS.get(record.status)
     tell.tell(
         record.ended_at,
         f"ended/report/{record.record}",
         CallEnded,
-        disposition=None if by_legs else _DISPOSITIONS.get(record.status),
+        disposition=None if by_legs else disposition,
         talk_time=record.talked if answered else None,
         known=EndKnown.REPORT,
     )
+
+
+def _is_not_taken(record: ReportedCall, memory: CallMemory | None) -> bool:
+    """
+    Whether it is of a click whose agent did not pick up: it is written as if the number that the
+    agent wanted had been dialled, and had not answered.
+    """
+    if memory is None or record.status == "ANSWERED":
+        return False
+    return memory.called_nobody and record.caller.extension == memory.own
 
 
 def _tell_leg(record: ReportedCall, memory: CallMemory | None, tell: Teller) -> None:

@@ -146,6 +146,9 @@ REASONS = st.none() | st.sampled_from(
     [reason for reason in DialReason if reason is not DialReason.INTERRUPTED]
 )
 
+#: Read off how far the call was seen.
+GUESSES = {DialReason.AGENT_NO_ANSWER, DialReason.CUSTOMER_UNREACHABLE}
+
 
 @settings(deadline=None)
 @given(state=st.sampled_from(DialState), reason=REASONS, event=EVENTS)
@@ -154,14 +157,24 @@ def test_a_state_never_goes_back(
 ) -> None:
     following = step(state, reason, event)
 
-    assert following is None or following[0].rank > state.rank
+    assert following is None or following[0].rank > state.rank or state is DialState.FAILED
 
 
 @settings(deadline=None)
 @given(reason=REASONS, event=EVENTS)
 def test_what_has_ended_or_failed_stays_so(reason: DialReason | None, event: CallEvent) -> None:
     assert step(DialState.ENDED, None, event) is None
-    assert step(DialState.FAILED, reason, event) is None
+    following = step(DialState.FAILED, reason, event)
+
+    assert following is None or (following[0] is DialState.FAILED and reason in GUESSES)
+
+
+@pytest.mark.parametrize("reason", [r for r in DialReason if r is not DialReason.INTERRUPTED])
+@pytest.mark.parametrize("disposition", [None, Disposition.FAILED, Disposition.ANSWERED])
+def test_an_end_that_does_not_say_why_corrects_no_reason(
+    reason: DialReason, disposition: Disposition | None
+) -> None:
+    assert step(DialState.FAILED, reason, ended(disposition)) is None
 
 
 # -- any order ------------------------------------------------------------------------------
@@ -221,9 +234,9 @@ def test_in_any_order_a_call_ends_in_the_same_state(name: str) -> None:
     assert ends == {after(STORIES[name])[0]}
 
 
-@pytest.mark.parametrize("name", ["answered", "busy", "missed", "agent away"])
+@pytest.mark.parametrize("name", STORIES)
 def test_in_any_order_the_agent_reads_the_same_reason(name: str) -> None:
-    """A customer was busy or did not answer: the end itself says so, whatever is late."""
+    """Where the end does not say it, what is late of the agent's phone does."""
     ends = {after(events) for events in itertools.permutations(STORIES[name])}
 
     assert ends == {after(STORIES[name])}
@@ -241,6 +254,38 @@ def test_a_recorded_click_to_call_ends_in_the_same_state_in_any_order(
     shuffled = data.draw(st.permutations(events + events))
 
     assert after(shuffled)[0] is after(events)[0]
+
+
+# -- known better later ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("guess", "event", "reason"),
+    [
+        (DialReason.AGENT_NO_ANSWER, AGENT_ANSWERS, DialReason.CUSTOMER_UNREACHABLE),
+        (DialReason.AGENT_NO_ANSWER, ended(Disposition.BUSY), DialReason.CUSTOMER_BUSY),
+        (DialReason.AGENT_NO_ANSWER, ended(Disposition.MISSED), DialReason.CUSTOMER_NO_ANSWER),
+        (DialReason.CUSTOMER_UNREACHABLE, ended(Disposition.BUSY), DialReason.CUSTOMER_BUSY),
+    ],
+)
+def test_a_reason_that_was_guessed_is_put_right_by_who_knows_it(
+    guess: DialReason, event: CallEvent, reason: DialReason
+) -> None:
+    assert step(DialState.FAILED, guess, event) == (DialState.FAILED, reason)
+
+
+@pytest.mark.parametrize("event", [AGENT_RINGS, CUSTOMER_RINGS, CUSTOMER_ANSWERS])
+@pytest.mark.parametrize("guess", sorted(GUESSES))
+def test_what_else_is_late_puts_no_reason_right(guess: DialReason, event: CallEvent) -> None:
+    assert step(DialState.FAILED, guess, event) is None
+
+
+@pytest.mark.parametrize(
+    "known", [DialReason.CUSTOMER_BUSY, DialReason.CANCELLED, DialReason.PBX_REFUSED]
+)
+def test_a_reason_that_is_known_is_not_put_right(known: DialReason) -> None:
+    for event in (AGENT_ANSWERS, ended(Disposition.MISSED), ended(Disposition.FAILED)):
+        assert step(DialState.FAILED, known, event) is None
 
 
 # -- given up too early ---------------------------------------------------------------------
@@ -399,3 +444,11 @@ def test_what_was_given_up_and_goes_on_has_no_end_and_no_reason() -> None:
 
     found = moved(over, (DialState.AGENT_RINGING, None), at=NOON, now=NOON + SECONDS)
     assert (found.ended_at, found.message, found.changed_at) == (None, None, NOON + SECONDS)
+
+
+def test_a_reason_that_is_put_right_leaves_the_end_where_it_was() -> None:
+    over = a_record(DialState.FAILED, DialReason.AGENT_NO_ANSWER, ended_at=NOON)
+    to = DialState.FAILED, DialReason.CUSTOMER_BUSY
+    found = moved(over, to, at=NOON - SECONDS, now=NOON + SECONDS)
+
+    assert (found.ended_at, found.message) == (NOON, DialReason.CUSTOMER_BUSY.words)

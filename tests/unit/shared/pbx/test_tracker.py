@@ -1037,6 +1037,27 @@ def test_who_takes_a_call_over_by_attended_transfer_has_answered_it() -> None:
     assert ("102", True) in answers
 
 
+@pytest.mark.parametrize("name", ["pickup", "parked"])
+def test_who_takes_a_call_that_did_not_ring_at_the_own_phone_is_told_who_is_there(
+    name: str,
+) -> None:
+    answers = bodies(replayed(recorded(name)), CallAnswered)
+
+    (taken,) = [answer for answer in answers if answer.callee.label == "102"]
+    assert taken.caller == Party(number="447700900123")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_a_phone_that_did_not_ring_for_the_call_is_told_who_is_there(name: str) -> None:
+    found = replayed(recorded(name))
+
+    rang = {(ring.call_id, ring.leg_id) for ring in bodies(found, CallRinging)}
+    for answer in bodies(found, CallAnswered):
+        told = answer.caller is not None
+        inside = answer.callee.extension is not None and not answer.own_phone
+        assert told == (inside and (answer.call_id, answer.leg_id) not in rang)
+
+
 def test_an_internal_call_taken_from_the_parking_lot_stays_the_same_call() -> None:
     """The taker's phone dials the lot; its own call is no more than that."""
     taker = {"Channel": "PJSIP/103-00000009", "Uniqueid": "2.0"}
@@ -1054,7 +1075,9 @@ def test_an_internal_call_taken_from_the_parking_lot_stays_the_same_call() -> No
         ]
     )
 
-    assert [answer.callee.label for answer in bodies(found, CallAnswered)] == ["102", "103"]
+    answers = bodies(found, CallAnswered)
+    assert [answer.callee.label for answer in answers] == ["102", "103"]
+    assert answers[1].caller == Party(extension="101")
     ended = the(found, CallEnded)
     assert ended.call_id == call_id("acme", "main", "1.0")
     assert ended.talk_time == timedelta(seconds=5)

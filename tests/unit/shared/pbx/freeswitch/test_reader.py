@@ -21,6 +21,7 @@ from shared.contracts.calls import (
     EndKnown,
     LegEnded,
     LegOutcome,
+    Party,
     PbxResynced,
 )
 from shared.errors import ContractError
@@ -331,6 +332,25 @@ def test_a_caller_who_goes_on_in_the_dialplan_was_sent_on_by_nobody(cause: str) 
     ]
 
     assert bodies(replayed(records), CallTransferred) == []
+
+
+def test_who_picks_up_a_colleagues_call_is_told_who_is_there() -> None:
+    answers = bodies(replayed(stream("pickup")), CallAnswered)
+
+    assert [(answer.callee.label, answer.caller) for answer in answers] == [
+        ("102", Party(number=CUSTOMER))
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_a_phone_that_did_not_ring_for_the_call_is_told_who_is_there(name: str) -> None:
+    found = replayed(stream(name))
+
+    rang = {(ring.call_id, ring.leg_id) for ring in bodies(found, CallRinging)}
+    for answer in bodies(found, CallAnswered):
+        told = answer.caller is not None
+        inside = answer.callee.extension is not None and not answer.own_phone
+        assert told == (inside and (answer.call_id, answer.leg_id) not in rang)
 
 
 # -- after a gap ----------------------------------------------------------------------------

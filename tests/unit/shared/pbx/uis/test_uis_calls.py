@@ -11,6 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.dialer.domain import step
+from services.ingest.domain import ends_first
+from shared.contracts.calls import CallEvent
+from shared.contracts.dialing import DialReason, DialState, DialStep
 from shared.ids import call_id
 from shared.pbx.port import HookReading, Phones, RawHook, Sighting
 from shared.pbx.uis.legs import legs_of
@@ -107,6 +111,54 @@ def test_only_the_ends_of_calls_ask_for_a_report() -> None:
     assert asked.pop("ended") == ["31451224"]
     assert set(map(tuple, asked.values())) == {()}
     assert [list(read(body).reports) for body in bodies("inbound_lost")][-1] == ["31451225"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("click_agent_no_answer", DialReason.AGENT_NO_ANSWER),
+        ("click_customer_busy", DialReason.CUSTOMER_BUSY),
+        ("click_given_up", DialReason.CANCELLED),
+    ],
+)
+def test_why_a_click_came_to_nothing_is_known_by_the_report(name: str, reason: DialReason) -> None:
+    dial: DialStep = (DialState.REQUESTED, None)
+    for found in (by_hooks(name), by_report(name)):
+        for sighting in ends_first(found):
+            assert isinstance(sighting.body, CallEvent)
+            dial = step(*dial, sighting.body) or dial
+
+    assert dial == (DialState.FAILED, reason)
+
+
+@pytest.mark.parametrize(
+    ("reason", "outcome"),
+    [("operator_disconnects", "cancelled"), ("subscriber_disconnects", "busy")],
+)
+def test_who_hangs_up_before_a_contact_answers_gave_up_or_was_rejected(
+    reason: str, outcome: str
+) -> None:
+    rows = json.loads((SAMPLES / "click_given_up.report.json").read_text())["result"]["data"]
+    own, contact = legs_of([rows[0], {**rows[1], "finish_reason": reason}], "237859084", MOSCOW)
+
+    assert (own.outcome, contact.outcome) == ("answered", outcome)
+
+
+@pytest.mark.parametrize(
+    ("reason", "outcome"),
+    [("operator_disconnects", "busy"), ("subscriber_disconnects", "cancelled")],
+)
+def test_who_hangs_up_before_an_employee_answers_rejected_or_gave_up(
+    reason: str, outcome: str
+) -> None:
+    rows = json.loads((SAMPLES / "inbound_lost.report.json").read_text())["result"]["data"]
+    (leg,) = legs_of(
+        [{**row, "finish_reason": reason} for row in rows if row["is_operator"]][:1],
+        "31451225",
+        MOSCOW,
+    )
+
+    assert leg.outcome == outcome
 
 
 def test_a_leg_of_another_call_is_no_leg_of_this_one() -> None:

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.dialer.domain import step as next_step
 from shared.contracts.agents import AgentStatusChanged
 from shared.contracts.calls import (
     CallEnded,
+    CallEvent,
     CallRinging,
     CallStarted,
     Direction,
@@ -22,6 +24,7 @@ from shared.contracts.calls import (
     LegOutcome,
     RecordingReady,
 )
+from shared.contracts.dialing import DialReason, DialState, DialStep
 from shared.errors import ContractError
 from shared.pbx.port import Phones, RawHook, Sighting
 from shared.pbx.yeastar.hooks import YeastarHooks
@@ -437,12 +440,73 @@ def test_a_queue_outside_the_preset_range_is_named_by_the_site() -> None:
 
 
 def test_only_agents_of_the_site_have_a_status() -> None:
-    busy = event(30008, orjson.dumps({"extension": "1999", "status": "Busy"}).decode())
+    lunch = event(30009, {"extension": "1999", "status": "lunch"})
     reader = YeastarReader(EVENTS)
 
-    assert read(busy) == []
-    (found,) = bodies(read(busy, reader=reader), AgentStatusChanged)
+    assert read(lunch) == []
+    (found,) = bodies(read(lunch, reader=reader), AgentStatusChanged)
     assert found.extension == "1999"
+
+
+@pytest.mark.parametrize("status", ["Ringing", "Busy", "Idle"])
+def test_a_call_changes_nothing_of_what_the_agent_is_doing(status: str) -> None:
+    lunch = event(30009, {"extension": "1005", "status": "lunch"})
+    phone = event(30008, {"extension": "1005", "status": status})
+    hook = RawHook(body=phone, received_at=BEGAN)
+
+    assert len(read(lunch, phone)) == 1
+    assert read(phone) == []
+    assert not YeastarHooks(EVENTS, None).read(hook, PHONES).sightings
+
+
+# -- click-to-call that came to nothing ------------------------------------------------------------
+
+
+def unanswered(**more: object) -> bytes:
+    said = {"call_from": "1005", "call_to": "07700900777", "type": "Outbound"}
+    said |= {"status": "NO ANSWER", "talk_duration": "0", "src_trunk_name": " "}
+    return record(**{**said, **more})
+
+
+def why(*records: bytes) -> DialStep:
+    dial: DialStep = (DialState.REQUESTED, None)
+    for found in read(*records):
+        if isinstance(found.body, CallEvent):
+            dial = next_step(*dial, found.body) or dial
+    return dial
+
+
+def test_an_agent_who_does_not_pick_up_has_called_nobody() -> None:
+    ring, bye = members(extension("1005", "RING")), members(extension("1005", "BYE"))
+    found = read(ring, bye, unanswered())
+
+    assert [leg.own_phone for leg in bodies(found, LegEnded)] == [True]
+    assert why(ring, bye, unanswered()) == (DialState.FAILED, DialReason.AGENT_NO_ANSWER)
+
+
+def test_a_customer_who_does_not_answer_was_called() -> None:
+    ring = members(extension("1005", "RING"))
+    calls = members(extension("1005", "ANSWER"), outbound("RING"))
+    bye = members(extension("1005", "BYE"), outbound("BYE"))
+    no_answer = DialState.FAILED, DialReason.CUSTOMER_NO_ANSWER
+
+    assert why(ring, calls, bye, unanswered()) == no_answer
+    # Behind a gap: that the agent picked up was not seen.
+    assert why(ring, members(outbound("RING")), unanswered()) == no_answer
+
+
+def test_a_record_with_an_answer_is_believed() -> None:
+    ring = members(extension("1005", "RING"))
+
+    assert why(ring, unanswered(status="ANSWERED", talk_duration=9)) == (DialState.ENDED, None)
+
+
+def test_a_phone_that_was_taken_for_the_own_one_was_called_all_the_same() -> None:
+    """Without its `Call Status Monitor` a trunk is not listed: 1005 rings, and nobody calls."""
+    ring, bye = members(extension("1005", "RING")), members(extension("1005", "BYE"))
+    (ended,) = bodies(read(ring, bye, record(status="VOICEMAIL")), CallEnded)
+
+    assert ended.disposition is Disposition.VOICEMAIL
 
 
 # -- records of calls ------------------------------------------------------------------------------
