@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from shared.clock import ManualClock
 from shared.observe.logging import LogFormat, configure
 from shared.testing.backends import Backends
+from shared.testing.stalls import PatientLoop
+
+# As Hypothesis itself has it in CI: how long an example takes is the machine's affair.
+settings.register_profile(
+    "mesh", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("mesh")
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], PatientLoop]]:
+    """For every test: no limit of the product's passes while the machine is elsewhere."""
+    return {"patient": PatientLoop}
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -30,6 +30,11 @@ class Glance:
         self._within = within
         self._away_until: datetime | None = None
 
+    @property
+    def within(self) -> timedelta:
+        """How long one look takes at most."""
+        return self._within
+
     async def at(self, work: Coroutine[Any, Any, T]) -> T | None:
         """None where the store is away; whether *work* was done is then not known."""
         now = self._clock.now()

@@ -144,6 +144,7 @@ def rule(**changes: Any) -> dict[str, Any]:
         "crm": "zoho",
         "modules": ["Contacts"],
         "field": "Tier",
+        "within": "10s",
         "rows": [{"operator": "=", "value": "GOLD", "destination": "queue:support"}],
         "default": "extension:102",
     }
@@ -163,7 +164,7 @@ async def opened(*, batch_within: timedelta = 40 * SECOND) -> AsyncIterator[Expl
         await stack.enter_async_context(desk.platform.http)
         stack.push_async_callback(desk.connections.close)
         stack.push_async_callback(desk.finder.close)
-        await desk.apply(site_file(crm_url=url, ami_port=1))
+        await desk.apply(site_file(crm_url=url, ami_port=1, within_s=10))
         server = HttpServer(
             [
                 Mounted(explain_http.routes.operations, ExplainDeps(desk.explainer, batch_within)),

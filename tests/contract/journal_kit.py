@@ -212,7 +212,7 @@ class Journal:
         check: Callable[[], Awaitable[bool]],
         *,
         step: timedelta = SECOND,
-        within: float = 30,
+        within: float = 300,
     ) -> None:
         """*within*: real seconds."""
         async with asyncio.timeout(within):

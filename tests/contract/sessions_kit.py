@@ -14,7 +14,7 @@ from aiohttp import web
 from pydantic import SecretStr
 from yarl import URL
 
-from shared.clock import Clock
+from shared.clock import Clock, SystemClock
 from shared.crm.form.access import Auth
 from shared.crm.rendering import Scope
 from shared.crm.sessions.consent import CONSENTS, Connected
@@ -51,6 +51,8 @@ class Sessions(Collection[SessionDocument]):
         self.is_away = False
         #: Writes that carry a refresh token fail, as they do when the store goes away just then.
         self.keeps_no_tokens = False
+        #: Of real time, for a write: a disk that is slow.
+        self.writes_in = timedelta()
 
     def _check(self, document: SessionDocument | None = None) -> None:
         if self.is_away:
@@ -76,6 +78,7 @@ class Sessions(Collection[SessionDocument]):
 
     async def replace(self, document: SessionDocument) -> SessionDocument:
         self._check(document)
+        await SystemClock().sleep(self.writes_in)
         return await self._real.replace(document)
 
     async def delete(self, key: str) -> bool:

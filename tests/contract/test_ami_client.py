@@ -501,7 +501,7 @@ async def test_who_missed_events_is_told_to_look_again_once_it_has_caught_up(
         async with running(link):
             await eventually(lambda: link.connected)
             pbx.tell(*(numbered(n) for n in range(MOST_WAITING + 100)))
-            await link.action("Getvar", {}, within=timedelta(seconds=20))
+            await link.action("Getvar", {}, within=timedelta(seconds=60))
             go_on.set()
             await eventually(lambda: listener.told[-1] == "connect" and len(listener.told) > 1)
             pbx.tell(numbered(7))

@@ -63,7 +63,7 @@ class TestEmbeddedBus(BusContract):
         """By another process, for longer than is waited: first at the take, then at the delete."""
         async with self.opened(consumers=[Consumer("journal", CallStarted)]) as bus:
             await publishing(bus).publish(a_call(), tenant="acme")
-        other = sqlite3.connect(self.path, isolation_level=None)
+        other = sqlite3.connect(self.path, timeout=60, isolation_level=None)
         seen = Seen()
 
         async def let_go(message: Message[Any]) -> None:
@@ -88,6 +88,6 @@ class TestEmbeddedBus(BusContract):
         assert len(seen) == 2
 
     def waiting(self) -> int:
-        with closing(sqlite3.connect(self.path)) as db:
+        with closing(sqlite3.connect(self.path, timeout=60)) as db:
             found: int = db.execute("SELECT count(*) FROM bus_deliveries").fetchone()[0]
         return found

@@ -3,10 +3,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import aio_pika
 import pytest
+from aio_pika.abc import AbstractQueue
 from pydantic import SecretStr
 
 from shared.bus.port import Consumer, MessageBus, Subscription
@@ -26,6 +28,7 @@ from shared.testing.bus_contract import (
     publishing,
     the_only_letter,
 )
+from shared.testing.patience import patient_with_rabbitmq
 from shared.testing.sweeping import sweep
 from shared.testing.waiting import eventually
 
@@ -40,7 +43,8 @@ class TestRabbitBus(BusContract):
         self.url = amqp_url
         self.names = Topology(f"test-{new_id().hex[:10]}")
         self.consumers: set[Consumer] = set()
-        yield
+        with patient_with_rabbitmq():
+            yield
         sweep(self.url, self.names, self.consumers)
 
     @asynccontextmanager
@@ -58,6 +62,7 @@ class TestRabbitBus(BusContract):
             bus.subscribe(subscription)
         self.consumers |= {*consumers, *(s.consumer for s in subscriptions)}
         await bus.start()
+        await eventually(bus.ready)
         try:
             yield bus
         finally:
@@ -115,7 +120,7 @@ class TestRabbitBus(BusContract):
                 async with await aio_pika.connect(self.url) as connection:
                     channel = await connection.channel()
                     queue = await channel.get_queue(self.names.work(JOURNAL), ensure=False)
-                    await queue.get(fail=False)
+                    await eventually(partial(takes, queue))
             letter = await the_only_letter(bus)
         assert (letter.tenant, letter.error_code) == ("acme", "crashed")
         assert "died, hung" in letter.error
@@ -142,3 +147,8 @@ class TestRabbitBus(BusContract):
             events = await channel.get_exchange(self.names.events)
             exchange = events if events_key else channel.default_exchange
             await exchange.publish(aio_pika.Message(data, headers=headers), events_key or queue)
+
+
+async def takes(queue: AbstractQueue) -> bool:
+    """Whether a message was there, which then is its taker's; one that comes back needs a moment."""
+    return await queue.get(fail=False) is not None

@@ -94,7 +94,7 @@ class Polling:
 
     async def until(self, holds: Callable[[], bool], *, step: timedelta = 5 * MINUTE / 60) -> None:
         """Let time pass, step by step."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(300):
             while not holds():
                 await self.clock.advance(step)
                 await asyncio.sleep(0.002)  # noqa: TID251  requests need real time beside it

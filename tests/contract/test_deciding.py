@@ -49,7 +49,7 @@ async def phones(desk: ExplainDesk, *agents: str) -> None:
     """Those alone, each of which is Anna's."""
     site = desk.platform.site.site(TENANT)
     url = dict(site.crm[0].parameters)["api_url"] if site is not None else ""
-    text = site_file(crm_url=url, ami_port=1)
+    text = site_file(crm_url=url, ami_port=1, within_s=10)
     before, _, after = text.partition("    agents:\n")
     lines = "".join(f'      - {{{one}, users: {{{CRM}: "{ANNA}"}}}}\n' for one in agents)
     await desk.apply(f"{before}    agents:\n{lines}    rules:{after.partition('    rules:')[2]}")

@@ -350,7 +350,7 @@ async def test_a_peer_that_says_no_goodbye_does_not_hold_up_the_end(client: Http
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             url = URL(f"http://127.0.0.1:{runner.addresses[0][1]}/")
             async with client.websocket(url, within=A_WHILE):
                 pass

@@ -96,7 +96,7 @@ async def test_whatever_is_sent_is_answered_as_the_document_says(
         "--seed=7",
         "--phases=examples,coverage,fuzzing",
         "--workers=1",
-        "--request-timeout=30",
+        "--request-timeout=120",
         "--warnings=off",
         "--suppress-health-check=all",
         "--no-shrink",

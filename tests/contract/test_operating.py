@@ -415,7 +415,10 @@ async def test_a_dead_entry_is_shown_without_secrets_and_sent_after_all(
     assert notes == [("replay_entries", "entries c1"), ("replay_entries", "all entries")]
 
 
-async def test_calls_are_reconciled_over_http(api: CrmApi, refusing: Refusing) -> None:
+async def test_calls_are_reconciled_over_http(
+    api: CrmApi, refusing: Refusing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.journal.reconciling._ON_ITS_WAY", HOUR)
     await a_call_that_ended(api)
     await until_state(api, "dead")
     now = api.clock.now()

@@ -140,7 +140,7 @@ async def test_while_the_store_is_away_the_last_number_holds(clock: ManualClock)
     db = SqliteFile(None)
     await db.open()
     mesh = Mesh(SqliteStore(db, clock), clock)
-    here, there = mesh.replica(), mesh.replica(Glance(clock))
+    here, there = mesh.replica(), mesh.replica(Glance(clock, within=timedelta(seconds=30)))
     assert await counted(here, there) == [1, 2]
     await db.close()
 

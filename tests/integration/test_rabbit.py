@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import aio_pika
 import pytest
-from aio_pika.abc import AbstractChannel
+from aio_pika.abc import AbstractChannel, AbstractQueue
 from pydantic import SecretStr
 
 from shared.bus.port import Consumer, Subscription
@@ -32,6 +33,7 @@ from shared.ids import new_id
 from shared.observe.metrics import Metrics
 from shared.testing.builders import a_call
 from shared.testing.bus_contract import Seen, listening, publishing, the_only_letter
+from shared.testing.patience import patient_with_rabbitmq
 from shared.testing.servers import LocalRabbit
 from shared.testing.waiting import eventually
 
@@ -45,6 +47,13 @@ def rabbit() -> Iterator[LocalRabbit]:
     """Our own: it is frozen and alarmed."""
     with LocalRabbit() as server:
         yield server
+
+
+@pytest.fixture
+def patience() -> Iterator[None]:
+    """For a start that ends by what the broker says, and not by its saying nothing for a while."""
+    with patient_with_rabbitmq():
+        yield
 
 
 @pytest.fixture
@@ -111,10 +120,9 @@ async def test_a_frozen_broker_is_unavailable_not_an_endless_wait(
     async with opened(rabbit.url, names, listening(seen)) as bus:
         rabbit.freeze()
         try:
-            began = SystemClock().now()
-            with pytest.raises(Unavailable):
+            # By our limit: its heartbeat would take minutes.
+            with pytest.raises(Unavailable, match="did not confirm: no answer in time"):
                 await publishing(bus).publish(a_call(), tenant="acme")
-            assert SystemClock().now() - began < timedelta(seconds=8)
         finally:
             rabbit.thaw()
         await eventually(lambda: publishes(bus))
@@ -140,7 +148,7 @@ async def test_a_broker_that_was_given_up_is_connected_to_again_when_it_is_back(
         try:
             began = SystemClock().now()
             await bus.stop(drain=timedelta(0))
-            assert SystemClock().now() - began < timedelta(seconds=15)
+            assert SystemClock().now() - began < timedelta(minutes=1)
         finally:
             rabbit.thaw()
 
@@ -169,7 +177,8 @@ async def test_stop_does_not_wait_for_a_frozen_broker_once_per_subscription(
         try:
             began = SystemClock().now()
             await bus.stop(drain=timedelta(0))
-            assert SystemClock().now() - began < timedelta(seconds=15)
+            # One after the other they would take 40.
+            assert SystemClock().now() - began < timedelta(seconds=30)
         finally:
             rabbit.thaw()
 
@@ -189,7 +198,7 @@ async def test_a_broker_that_comes_back_during_the_drain_brings_nothing_new(
     async with opened(rabbit.url, names, listening(slow)) as bus:
         await publishing(bus).publish(a_call(), tenant="acme")
         await begun.wait()
-        stopping = asyncio.create_task(bus.stop(drain=timedelta(seconds=60)))
+        stopping = asyncio.create_task(bus.stop(drain=timedelta(minutes=5)))
         await asyncio.to_thread(rabbit.ctl, "close_all_connections", "test")
 
         # What is running may still publish; what it publishes is for the next process.
@@ -241,8 +250,9 @@ async def test_a_memory_alarm_blocks_publishers_and_all_are_told_in_time(
         async with alarm(rabbit):
             began = SystemClock().now()
             await asyncio.gather(*(refused(number) for number in range(200)))
-            assert SystemClock().now() - began < timedelta(seconds=8)
-        await publishing(bus).publish(a_call(call_id="after"), tenant="acme")
+            # One lot of those that are sent at once after the other would take 20.
+            assert SystemClock().now() - began < timedelta(seconds=18)
+        await eventually(lambda: publishes(bus, call_id="after"))
         await eventually(lambda: {m.body.call_id for m in seen.messages} >= {"before", "after"})
 
 
@@ -256,7 +266,7 @@ async def test_a_message_that_kills_its_consumers_ends_as_a_dead_letter(
             async with await aio_pika.connect(rabbit.url) as connection:
                 channel = await connection.channel()
                 queue = await channel.get_queue(names.work(JOURNAL), ensure=False)
-                await queue.get(fail=False)
+                await eventually(partial(takes, queue))
         letter = await the_only_letter(bus)
     assert letter.message_id == str(sent.id)
     assert letter.error_code == "crashed"
@@ -299,7 +309,7 @@ async def test_a_publishing_channel_that_the_broker_closed_is_opened_again(
         with pytest.raises(Unavailable):
             await publishing(bus).publish(a_call(), tenant="acme")
         await eventually(lambda: publishes(bus))
-        await eventually(lambda: len(seen) == 1)
+        await eventually(lambda: len(seen) >= 1)  # one that was not confirmed may have come, too
 
 
 async def test_a_queue_of_a_service_that_is_away_is_made_again_when_it_is_missed(
@@ -335,6 +345,7 @@ async def test_questions_find_their_way_again_when_their_queues_were_deleted(
             await eventually(answered)
 
 
+@pytest.mark.usefixtures("patience")
 async def test_refused_credentials_stop_the_start(rabbit: LocalRabbit, names: Topology) -> None:
     with pytest.raises(BadSetting, match="CALLMESH_AMQP_URL") as refused:
         async with opened(rabbit.url.replace("guest:guest", "guest:wr0ng"), names):
@@ -352,6 +363,7 @@ def test_what_is_no_address_of_a_broker_is_a_wrong_setting(url: str) -> None:
     assert "s3cret" not in str(refused.value)
 
 
+@pytest.mark.usefixtures("patience")
 async def test_a_vhost_that_is_not_there_stops_the_start(
     rabbit: LocalRabbit, names: Topology
 ) -> None:
@@ -360,6 +372,7 @@ async def test_a_vhost_that_is_not_there_stops_the_start(
             pass
 
 
+@pytest.mark.usefixtures("patience")
 async def test_a_queue_with_other_arguments_stops_the_start(
     rabbit: LocalRabbit, names: Topology
 ) -> None:
@@ -385,3 +398,8 @@ async def test_a_broker_that_is_away_at_the_start_is_waited_for(names: Topology)
             await eventually(lambda: len(seen) == 1)
     finally:
         server.close()
+
+
+async def takes(queue: AbstractQueue) -> bool:
+    """Whether a message was there, which then is its taker's; one that comes back needs a moment."""
+    return await queue.get(fail=False) is not None

@@ -75,9 +75,7 @@ async def place_all(rows: Sequence[Row], network: LoopbackNetwork, folder: Path)
         sipp = Sipp(network, folder)
         stack.push_async_callback(sipp.close)
         screens = [asyncio.create_task(mesh.follow(str(number))) for number in PHONES]
-        await eventually(
-            lambda: platform.metrics.value("callmesh_live_streams") == len(screens), within=30
-        )
+        await eventually(lambda: platform.metrics.value("callmesh_live_streams") == len(screens))
         lab, places = Lab(network, sipp, mesh, pbx), asyncio.Semaphore(_AT_ONCE)
         faults = await asyncio.gather(*(placed(lab, row, places) for row in rows))
         # Not before: who asks again and again is a load on the mesh that has to route.

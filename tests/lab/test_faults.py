@@ -32,6 +32,7 @@ from shared.sandbox.crm import SandboxCrm
 from shared.sandbox.demo import is_settled
 from shared.testing.waiting import eventually
 from tests.lab.asterisk.network import LoopbackNetwork
+from tests.lab.asterisk.priority import going_first
 from tests.lab.asterisk.server import Asterisk
 from tests.lab.asterisk.sip_scripts import Caller, Phone
 from tests.lab.asterisk.sipp import Sipp
@@ -118,6 +119,7 @@ async def faulty(
     people(crm, rows)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(crm.stop)
+        stack.enter_context(going_first())
         network = stack.enter_context(LoopbackNetwork())
         processes = stack.enter_context(Mesh(amqp_url, mongo_url, folder / "mesh"))
         second = stack.enter_context(
@@ -213,9 +215,11 @@ async def test_a_killed_replica_of_ingest_loses_nothing_and_doubles_nothing(
     replica = faulty.replicas[victim]
     await eventually(lambda: faulty.pbx.managers == MANAGERS + 1)
 
-    talking = [asyncio.create_task(place(faulty, row)) for row in rows[:_THIRD]]
+    talking = [asyncio.create_task(place(faulty, row, talks=30)) for row in rows[:_THIRD]]
     await eventually(lambda: faulty.pbx.talking == 2 * _THIRD)
-    ringing = [asyncio.create_task(place(faulty, row)) for row in rows[_THIRD : 2 * _THIRD]]
+    ringing = [
+        asyncio.create_task(place(faulty, row, rings=15)) for row in rows[_THIRD : 2 * _THIRD]
+    ]
     await eventually(lambda: faulty.pbx.ringing == _THIRD)
     await asyncio.to_thread(replica.kill, "ingest")
     later = [asyncio.create_task(place(faulty, row)) for row in rows[2 * _THIRD :]]
@@ -234,7 +238,9 @@ async def test_a_killed_replica_of_ingest_loses_nothing_and_doubles_nothing(
     assert len(faulty.mesh.crm.records("Calls")) - entries_before == len(rows)
 
 
-async def place(faulty: Faulty, row: Row) -> None:
-    phone = await faulty.sipp.phone(int(row.dialled[-3:]), Phone().rings(2).answers().is_hung_up())
-    caller = Caller(row.caller).dials().is_answered().talks(6).hangs_up()
-    await done(phone, await faulty.sipp.call(row.dialled, caller))
+async def place(faulty: Faulty, row: Row, *, rings: float = 2, talks: float = 6) -> None:
+    """In seconds; the sample dialplan rings for 20, sipp goes after 90."""
+    phone = Phone().rings(rings).answers().is_hung_up()
+    called = await faulty.sipp.phone(int(row.dialled[-3:]), phone)
+    caller = Caller(row.caller).dials().is_answered().talks(talks).hangs_up()
+    await done(called, await faulty.sipp.call(row.dialled, caller))

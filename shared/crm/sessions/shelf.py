@@ -10,7 +10,7 @@ import structlog
 from pydantic import SecretStr
 
 from shared.clock import Clock
-from shared.crm.glance import WITHIN, Glance
+from shared.crm.glance import Glance
 from shared.crm.sessions.session import Session, SessionDocument, open_variables
 from shared.errors import BadSetting, Conflict, MeshError, NotFound, TransientError
 from shared.ids import new_id
@@ -130,7 +130,7 @@ class SessionShelf:
     async def put(self, document: SessionDocument) -> None:
         """Nobody waits long for it, but it is not left out: a lease that stays holds up the others."""
         task = self._started(document, used=None, until_done=False)
-        await asyncio.wait({task}, timeout=WITHIN.total_seconds())
+        await asyncio.wait({task}, timeout=self._glance.within.total_seconds())
 
     async def keep(self, document: SessionDocument, *, used: Sealed | None) -> bool:
         """

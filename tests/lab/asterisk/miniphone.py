@@ -12,7 +12,7 @@ from typing import Self
 
 from shared.ids import new_id
 
-_ANSWERS_WITHIN = 20.0
+_ANSWERS_WITHIN = 45.0
 
 
 @dataclass(slots=True)

@@ -248,7 +248,7 @@ def test_a_document_that_multiplies_itself_is_refused() -> None:
         input="\n".join(lines),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=300,
         check=False,
     )
 
