@@ -104,7 +104,10 @@ class SandboxCrm:
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
         """Raises: OSError."""
-        self._runner = web.AppRunner(self._app, access_log=None, handle_signals=False)
+        # Who waits for an answer that takes minutes is not waited for at the end.
+        self._runner = web.AppRunner(
+            self._app, access_log=None, handle_signals=False, shutdown_timeout=0.1
+        )
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port).start()
         bound: int = self._runner.addresses[0][1]

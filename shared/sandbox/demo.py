@@ -44,8 +44,9 @@ CLICK = ("101", "+447700900145")
 #: Calls of a round.
 CALLS = len(SCRIPT) + 1
 _APART = timedelta(seconds=0.7)
-#: A CRM's answers, the wait for late events and the search's lag fit in here many times.
-_WITHIN = timedelta(seconds=90)
+#: A CRM's answers, the wait for late events and the search's lag fit in here many times, and what
+#: a write that ``kill -9`` broke off keeps others from.
+_WITHIN = timedelta(minutes=5)
 _POLL = timedelta(milliseconds=200)
 
 Say = Callable[[str], None]
@@ -205,8 +206,8 @@ async def _journaled(api: MeshApi, linkedid: str, *, clock: Clock, say: Say) -> 
 
 
 def is_settled(record: CallRecord) -> bool:
-    """Whether its entry is in the CRM, or never will be."""
-    return any(entry.state in {EntryState.SENT, EntryState.FAILED} for entry in record.entries)
+    """Whether its entry is in the CRM, or will not get there by itself."""
+    return any(e.state.is_there or e.state is EntryState.DEAD for e in record.entries)
 
 
 async def _watch(api: MeshApi, extension: str, say: Say) -> None:

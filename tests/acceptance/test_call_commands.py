@@ -126,7 +126,7 @@ def test_who_reads_only_the_first_lines_gets_them(folder: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     assert found.stdout.startswith("call_id,pbx,")
     assert "Traceback" not in found.stderr

@@ -197,7 +197,7 @@ async def test_its_command_becomes_healthy_and_ends_by_its_signal(image: Image) 
     finally:
         (name,) = image.stage.values("STOPSIGNAL")
         started.send_signal(signal.Signals[name])
-        out, _ = started.communicate(timeout=30)
+        out, _ = started.communicate(timeout=120)
     assert started.returncode == 0, out
 
 

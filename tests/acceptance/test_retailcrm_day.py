@@ -80,6 +80,7 @@ async def is_told_who_is_unknown(office: Office) -> bool:
 async def uploaded(day: Day) -> None:
     """All calls so far are in the CRM, a minute and a half later at most."""
     for _ in range(90):
+        await day.office.sent()
         if set(day.crm.calls) >= set(day.table):
             break
         await day.office.pass_time(1, step=timedelta(milliseconds=100))

@@ -30,6 +30,7 @@ dids: ["442079460000"]
 crm: zoho
 modules: [Contacts]
 field: Tier
+within: 10s
 rows:
   - {operator: "=", value: GOLD, destination: "queue:support"}
   - {operator: "=", value: SILVER, destination: "queue:vip"}
@@ -80,7 +81,8 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     crm = SandboxCrm()
     url = f"http://127.0.0.1:{await crm.start()}"
     desk = Desk(tmp_path, crm)
-    code, _, fault = await desk("apply", desk.file("site.yaml", site_file(crm_url=url, ami_port=1)))
+    text = site_file(crm_url=url, ami_port=1, within_s=10)
+    code, _, fault = await desk("apply", desk.file("site.yaml", text))
     assert code == 0, fault
     yield desk
     await crm.stop()
@@ -144,7 +146,7 @@ async def test_what_cannot_be_explained_says_what_to_change(desk: Desk) -> None:
     both = explain("--did", "1", "--nobody", "--field", "a=b")
     assert "--nobody has no record" in await desk.refused(*both)
     draft = desk.file("draft.yaml", DRAFT.replace("queue:vip", "sofa:vip"))
-    assert "draft.yaml:8: rows.1.dest" in await desk.refused(
+    assert "draft.yaml:9: rows.1.dest" in await desk.refused(
         *explain("--did", "1", "--rule", draft)
     )
 

@@ -57,7 +57,7 @@ class Browser:
         answer = self._asked[number] = asyncio.get_running_loop().create_future()
         asked = {"id": number, "method": method, "params": params}
         await self._ws.send_json(asked | ({"sessionId": session} if session else {}))
-        found = await asyncio.wait_for(answer, 30)
+        found = await asyncio.wait_for(answer, 120)
         if "error" in found:
             raise RuntimeError(f"{method}: {found['error']['message']}")
         return found["result"]
@@ -97,7 +97,7 @@ class Tab:
     async def is_true(self, expression: str) -> bool:
         return bool(await self.value(expression))
 
-    async def comes_true(self, expression: str, *, within: float = 15) -> None:
+    async def comes_true(self, expression: str, *, within: float = 60) -> None:
         async def holds() -> bool:
             return await self.is_true(expression)
 
@@ -138,7 +138,7 @@ async def chromium(folder: Path) -> AsyncIterator[Browser]:
     port_file = folder / "profile" / "DevToolsActivePort"
     try:
         await eventually(
-            lambda: port_file.exists() and port_file.read_text().count("\n") > 0, within=30
+            lambda: port_file.exists() and port_file.read_text().count("\n") > 0, within=120
         )
         port, path = port_file.read_text().split("\n")[:2]
         async with (

@@ -34,6 +34,7 @@ from shared.sandbox.pbx import SandboxPbx
 from shared.sandbox.site import site_file
 from shared.testing.servers import free_port
 from shared.testing.waiting import eventually
+from tests.scenario.conftest import has_begun
 
 HERE = Path(__file__).parent
 GUIDE = HERE.parents[1] / "docs" / "how-to" / "screen-pops.md"
@@ -130,6 +131,7 @@ class Desk:
                 drain=timedelta(seconds=1),
             )
         )
+        await has_begun(platform)
         await eventually(lambda: self.pbx.listeners == 2)
 
     async def stop(self) -> None:

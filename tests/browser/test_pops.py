@@ -51,6 +51,18 @@ def showed(call: str) -> str:
     return f"'{call[1:]}' in cards"
 
 
+def hold_the_end(desk: Desk, call: str, kind: str, *tabs: Tab) -> None:
+    """Nobody hangs up before each page has the card and an event of this *kind* of the call."""
+    told = f"log.some((event) => event.kind === '{kind}' && event.call_id === '{call[6:]}')"
+
+    async def seen() -> None:
+        for tab in tabs:
+            await tab.comes_true(showed(call))
+            await tab.comes_true(told)
+
+    desk.pbx.hold(seen)
+
+
 async def test_a_ring_at_the_pbx_opens_the_card_in_the_browser_and_its_end_closes_it(
     browser: Browser, desk: Desk, tmp_path: Path
 ) -> None:
@@ -58,6 +70,7 @@ async def test_a_ring_at_the_pbx_opens_the_card_in_the_browser_and_its_end_close
     by_socket = await browser.page(desk.pages.at("101", "socket"))
     by_events = await browser.page(desk.pages.at("101", "events"))
     await is_connected(by_socket, by_events, desk=desk)
+    hold_the_end(desk, call, "answered", by_socket, by_events)
     playing = asyncio.create_task(desk.pbx.play("answered", cast))
     for tab in (by_socket, by_events):
         await tab.comes_true(showed(call))
@@ -70,9 +83,11 @@ async def test_a_ring_at_the_pbx_opens_the_card_in_the_browser_and_its_end_close
     for tab in (by_socket, by_events):
         await tab.comes_true(f"document.querySelector('{call}') === null")
         kinds = await tab.value("log.map((event) => event.kind)")
-        assert [kind for kind in kinds if kind != "contact"] == [
-            *("ringing", "pop", "answered", "closed"),
-        ]
+        kinds = [kind for kind in kinds if kind != "contact"]
+        # A CRM that is asked for the first time may name the caller when the agent has answered.
+        assert (kinds[0], sorted(kinds[1:-1]), kinds[-1]) == (
+            *("ringing", ["answered", "pop"], "closed"),
+        )
     await playing
     assert browser.said == []
 
@@ -101,6 +116,7 @@ async def test_pages_go_on_when_the_gateway_was_restarted(browser: Browser, desk
     tabs = [await browser.page(desk.pages.at("101", by)) for by in ("socket", "events")]
     await is_connected(*tabs, desk=desk)
     cast, call = a_cast(3)
+    hold_the_end(desk, call, "pop", *tabs)
     playing = asyncio.create_task(desk.pbx.play("answered", cast))
     for tab in tabs:
         await tab.comes_true(showed(call))
@@ -111,9 +127,10 @@ async def test_pages_go_on_when_the_gateway_was_restarted(browser: Browser, desk
     await desk.start()
     await is_connected(*tabs, desk=desk)
     cast, call = a_cast(4)
+    hold_the_end(desk, call, "pop", *tabs)
     playing = asyncio.create_task(desk.pbx.play("answered", cast))
     for tab in tabs:
-        await tab.comes_true(showed(call), within=30)
+        await tab.comes_true(showed(call))
         pops = await tab.value("log.filter((event) => event.kind === 'pop').map((e) => e.id)")
         assert len(pops) == len(set(pops)) == 2
     await playing

@@ -33,7 +33,7 @@ from shared.secrets import new_key
 from shared.testing.servers import free_port
 from shared.testing.sweeping import sweep
 
-_READY_WITHIN = 60.0
+_READY_WITHIN = 180.0
 
 
 @dataclass
@@ -136,7 +136,7 @@ class Mesh:
         for name in wanted:
             if self.processes[name].poll() is None:
                 self.processes[name].send_signal(signal.SIGTERM)
-        return {name: self.processes[name].wait(30) for name in wanted}
+        return {name: self.processes[name].wait(120) for name in wanted}
 
     def log(self, name: str) -> str:
         file = self.folder / f"{name}.log"

@@ -77,17 +77,34 @@ class Stories:
         await self._publish(call, recording, 70)
 
     async def _publish(self, call: str, event: Event, second: int) -> None:
-        await self._publisher.publish(
-            event,
-            tenant=TENANT,
-            key=f"{call}/{event.contract_name}",
-            at=NOON + timedelta(seconds=second),
-        )
+        """Again, under the same key, until the broker of a busy machine has confirmed it."""
+        while True:
+            with suppress(Unavailable):
+                await self._publisher.publish(
+                    event,
+                    tenant=TENANT,
+                    key=f"{call}/{event.contract_name}",
+                    at=NOON + timedelta(seconds=second),
+                )
+                return
+            await _CLOCK.sleep(_LOOK)
 
     async def heard(self) -> bool:
-        """Whether the journal has the entries of each call, to be written or written."""
-        entries = await self._entries()
+        """
+        Whether the journal has the entries of each call, to be written or written; False, too,
+        while the store has no time to say.
+        """
+        try:
+            entries = await self._entries()
+        except Unavailable:
+            return False
         return all(len(entries[call]) == self._connections for call in self.calls)
+
+    async def have_waited(self) -> None:
+        """Their entries are due from now on. Nobody may live meanwhile."""
+        entries = self._platform.store.collection(ENTRIES)
+        async for entry in every(entries, _ALL):
+            await entries.put(entry.model_copy(update={"due_at": _CLOCK.now()}))
 
     async def undone(self) -> list[str]:
         """Calls of which not all is done, or of whose entries their records say otherwise."""

@@ -125,6 +125,13 @@ def free_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALLMESH_ROUTING_AGI_PORT", "0")
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long a dialplan is waited for is real time; a busy machine needs more of it."""
+    for name in ("_ENVIRONMENT_WITHIN", "_COMMAND_WITHIN"):
+        monkeypatch.setattr(f"shared.pbx.asterisk.fastagi.{name}", timedelta(minutes=1))
+
+
 @pytest.fixture
 async def mesh(choice: Choice, crm: SandboxCrm) -> AsyncIterator[WholeMesh]:
     async with opened(choice, crm) as found:
@@ -149,6 +156,7 @@ async def opened(
         crm_url=f"http://127.0.0.1:{await crm.start()}",
         ami_port=await pbx.start(),
         settle_s=0.1,
+        within_s=10,
         monitor=monitor,
     )
     async with (
@@ -165,6 +173,13 @@ async def opened(
         ) as state:
             found = WholeMesh(crm, pbx, platform, state, session, key)
             pbx.agi = found.agi
+            await has_begun(platform)
             await eventually(lambda: pbx.listeners == 2)
             yield found
         await pbx.stop()
+
+
+async def has_begun(platform: Platform) -> None:
+    """A broker and a store that are slow do not keep a mesh from its start: they come later."""
+    await eventually(platform.bus.ready)
+    await eventually(lambda: platform.site.loaded and platform.rules.loaded)

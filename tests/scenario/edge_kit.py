@@ -11,6 +11,7 @@ the documents of its notifications and its report, and time is the test's.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -22,20 +23,40 @@ from pydantic import SecretStr
 
 from services.catalog import CATALOG, consumers
 from services.cli.demo import prepare
+from services.gateway.hooks import ordered
+from services.ingest.store import REPORT_WAITS, REPORTS
+from services.journal.store import ENTRIES
 from shared.clock import ManualClock
-from shared.contracts.calls import CallRecord
+from shared.contracts.calls import CallRecord, EntryState
+from shared.contracts.envelope import Query
+from shared.observe.metrics import METRICS, MetricName, Metrics
 from shared.runtime.host import running
 from shared.runtime.platform import Choice, open_platform
 from shared.runtime.service import Platform
 from shared.runtime.settings import HttpSettings, OpsSettings
+from shared.storage.port import Is, Op
+from shared.testing.waiting import eventually
 from tests.contract.retailcrm_server import RetailCrm
 from tests.contract.uis_kit import Account, Method, error, result
+from tests.scenario.conftest import has_begun
 from tests.scenario.uis_calls_kit import PBX, Row, UisCall, local
 
 PUBLIC_URL = "https://mesh.example"
-#: How far the clock goes on while something is waited for, for each turn of the loop.
-_TICK = timedelta(milliseconds=5)
+#: How far the clock goes on while something is waited for, for each turn of the loop: some four
+#: times as far as the clock on the wall; and a tenth as far, where time is short.
+_TICK, _SLOWLY = timedelta(milliseconds=5), timedelta(microseconds=100)
 _STEP = timedelta(seconds=1)
+#: When a call's report is asked for, after its end: all else that is of now is through by then.
+BEFORE_REPORT = REPORT_WAITS[0]
+#: When a click is answered, whether or not the account has taken it.
+_CLICK_WAITS = ordered._WITHIN
+#: How many handlers a service has for a contract.
+_HANDLERS = Counter(
+    (entry.name, route.contract.wire_name())
+    for entry in CATALOG.values()
+    for route in entry.router.routes
+    if not issubclass(route.contract, Query)
+)
 
 # -- the account -----------------------------------------------------------------------------------
 
@@ -57,7 +78,7 @@ class Exchange:
         self.notify: Callable[[Row], Awaitable[None]] | None = None
         #: Notifications of a status: who and what.
         self.notified: list[tuple[int, str]] = []
-        self._notifying: set[asyncio.Task[None]] = set()
+        self.notifying: set[asyncio.Task[None]] = set()
         own: dict[str, Method] = {
             "start.employee_call": self._ordered,
             "get.call_legs_report": self._report,
@@ -92,8 +113,8 @@ class Exchange:
         }
         assert self.notify is not None
         task = asyncio.ensure_future(self.notify(body))
-        self._notifying.add(task)
-        task.add_done_callback(self._notifying.discard)
+        self.notifying.add(task)
+        task.add_done_callback(self.notifying.discard)
 
     def _add(self, contact: str, virtual: str, at: datetime, **more: Any) -> UisCall:
         session = 31_451_000 + len(self.calls)
@@ -178,7 +199,7 @@ class Office:
         asking = asyncio.ensure_future(
             self.session.get(f"{self.url}/v1/pbx/{PBX}/route", params=params)
         )
-        await self.until(asking.done, of="a route")
+        await self.until(asking.done, of="a route", due=_STEP)
         async with asking.result() as answer:
             assert answer.status == 200, await answer.text()
             return dict(await answer.json())
@@ -188,39 +209,60 @@ class Office:
         return CallRecord.model_validate(found) if status == 200 else None
 
     async def done(self, work: Awaitable[Any], *, of: str) -> Any:
-        """The result of *work*, while time goes on."""
+        """The result of *work*, a click or a change, while time goes on."""
         task = asyncio.ensure_future(work)
-        await self.until(task.done, of=of)
+        await self.until(task.done, of=of, due=_CLICK_WAITS)
         return task.result()
+
+    async def is_quiet(self) -> bool:
+        """
+        Whether all that was told so far is done, with what follows from it at once: cards, statuses
+        and reports are, entries are not.
+        """
+        if self.uis.notifying or not _all_is_handled(self.platform.metrics):
+            return False
+        late = Is("ended_at", Op.LE, self.clock.now() - BEFORE_REPORT - 2 * _STEP)
+        return not await self.platform.store.collection(REPORTS).count(late)
+
+    async def quiet(self) -> None:
+        await self.until(self.is_quiet, of="the end of what is under way", due=BEFORE_REPORT)
+
+    async def sent(self) -> None:
+        """Until no entry is on its way to the CRM: who has one has it for seconds only."""
+
+        async def is_sent() -> bool:
+            entries = self.platform.store.collection(ENTRIES)
+            return not await entries.count(state=EntryState.SENDING)
+
+        await self.until(is_sent, of="the end of what is being sent", due=BEFORE_REPORT)
 
     async def until(
         self,
         holds: Callable[[], bool] | Callable[[], Awaitable[bool]],
         *,
         of: str,
-        within: float = 30,
+        due: timedelta | None = None,
+        within: float = 120,
     ) -> None:
         """
-        Let time go on, slower than the mesh works, until *holds*. Raises: AssertionError after
-        *within* real seconds.
+        Let time go on, slower than the mesh works, until *holds*; what is too late *due* from now
+        has as much real time as it needs. Raises: AssertionError after *within* real seconds.
         """
-        ticking = asyncio.create_task(_ticking(self.clock))
+        ticking = asyncio.create_task(_ticking(self.clock, due))
         try:
-            async with asyncio.timeout(within):
-                while True:
-                    found = holds()
-                    if found if isinstance(found, bool) else await found:
-                        return
-                    await asyncio.sleep(0.005)  # noqa: TID251  requests need real time beside it
-        except TimeoutError:
-            raise AssertionError(f"{of}: did not come true within {within:g} s") from None
+            await eventually(holds, within=within)
+        except AssertionError as error:
+            raise AssertionError(f"{of}: {error}") from None
         finally:
             ticking.cancel()
             with suppress(asyncio.CancelledError):
                 await ticking
 
     async def pass_to(self, at: datetime, *, step: timedelta = _STEP) -> None:
-        """Nothing may be under way that is of now: a card, a status."""
+        """
+        Nothing may be under way that is of now: a card, a status, an entry. See :meth:`quiet`,
+        :meth:`sent`.
+        """
         while (left := at - self.clock.now()) > timedelta(0):
             await self.clock.advance(min(step, left))
             await asyncio.sleep(0.001)  # noqa: TID251  requests need real time beside it
@@ -229,10 +271,38 @@ class Office:
         await self.pass_to(self.clock.now() + timedelta(seconds=seconds), step=step)
 
 
-async def _ticking(clock: ManualClock) -> None:
+async def _ticking(clock: ManualClock, due: timedelta | None = None) -> None:
+    """Slowly from half of *due* on."""
+    slow_from = None if due is None else clock.now() + due / 2
     while True:
         await asyncio.sleep(0.001)  # noqa: TID251  a turn of the loop, and what others do in it
-        await clock.advance(_TICK)
+        is_slow = slow_from is not None and clock.now() >= slow_from
+        await clock.advance(_SLOWLY if is_slow else _TICK)
+
+
+def _all_is_handled(metrics: Metrics) -> bool:
+    """Whether each message came to each of its handlers; what a handler sends is sent before that."""
+    sent = _counted(metrics, "callmesh_published_total")
+    handled: Counter[tuple[str, str]] = Counter()
+    delivered = _counted(metrics, "callmesh_deliveries_total")
+    for (service, contract, outcome), count in delivered.items():
+        if outcome != "retried":
+            handled[service, contract] += count
+    return all(
+        handled[service, contract] >= handlers * sent[contract, "accepted"]
+        for (service, contract), handlers in _HANDLERS.items()
+    )
+
+
+def _counted(metrics: Metrics, name: MetricName) -> Counter[tuple[str, ...]]:
+    """By labels."""
+    return Counter(
+        {
+            tuple(sample.labels[label] for label in METRICS[name].labels): round(sample.value)
+            for family in metrics.registry.restricted_registry([name]).collect()
+            for sample in family.samples
+        }
+    )
 
 
 @asynccontextmanager
@@ -263,6 +333,7 @@ async def an_office(
             crm.led = {PUBLIC_URL: url}
             office = Office(uis, crm, platform, clock, url, key, session)
             uis.notify = office.notify
+            await has_begun(platform)
             ticking.cancel()
             yield office
             assert state.failed is None

@@ -28,6 +28,7 @@ from shared.runtime.settings import HttpSettings, OpsSettings
 from shared.sandbox.crm import CLIENT_ID, CLIENT_SECRET, REFRESH_TOKEN
 from shared.sandbox.pbx import SECRET, USERNAME, ask_route
 from shared.sandbox.site import PBX, TENANT
+from tests.scenario.conftest import has_begun
 
 SITE = Path(__file__).parents[1] / "data" / "rules" / "site.yaml"
 #: Nobody is asked for so long; what a face may take is a rule's own budget.
@@ -219,4 +220,5 @@ async def serving(
         ops=OpsSettings(port=0),
         drain=choice.mesh.drain,
     ) as state:
+        await has_begun(platform)
         yield state

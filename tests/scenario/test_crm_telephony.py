@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from shared.pbx.asterisk.ami_wire import AmiMessage
 from shared.runtime.platform import Choice
 from shared.sandbox.crm import SandboxCrm
+from shared.sandbox.pbx import is_end
 from shared.sandbox.recording import Cast
 from shared.sandbox.site import TENANT
 from shared.site.documents import SITES
@@ -77,13 +79,31 @@ class Office:
     def cards(self, user_id: int) -> list[str]:
         return [card["type"] for card in self.retail.shown_to(user_id)]
 
-    def nobody_hangs_up_before(self, card: str, *user_ids: int) -> None:
-        """Each of these users sees *card* first: of a call that is over none is shown."""
+    def hold_until_shown(
+        self, card: str, *user_ids: int, before: Callable[[AmiMessage], bool] = is_end
+    ) -> None:
+        """Each of these users sees *card* first: of a call that is over or taken none is shown."""
 
-        async def all_see_it() -> None:
-            await eventually(lambda: all(card in self.cards(one) for one in user_ids))
+        def all_see_it() -> bool:
+            return all(card in self.cards(one) for one in user_ids)
 
-        self.mesh.pbx.before_end = all_see_it
+        self.mesh.pbx.hold(lambda: eventually(all_see_it), before=before)
+
+    def hold_until_answered(self, count: int) -> None:
+        """Nobody hangs up before who tells the CRM how it ended knows of so many answers."""
+        answered = ("lookup", "calls.answered.v1", "done")
+        metrics = self.mesh.platform.metrics
+
+        def are_known() -> bool:
+            return metrics.value("callmesh_deliveries_total", *answered) >= count
+
+        self.mesh.pbx.hold(lambda: eventually(are_known))
+
+
+def picks_up(message: AmiMessage) -> bool:
+    """Whether an agent's phone answers."""
+    is_phone = message.get("Channel").startswith("PJSIP/10")
+    return is_phone and message.event == "Newstate" and message.get("ChannelStateDesc") == "Up"
 
 
 @asynccontextmanager
@@ -102,7 +122,8 @@ async def test_a_click_rings_the_agent_and_the_customer_and_shows_the_call(
         await office.is_registered()
         assert office.retail.codes() == {"101": 24, "102": 25}
 
-        office.nobody_hangs_up_before("out", 24)
+        office.hold_until_shown("out", 24)
+        office.hold_until_answered(2)  # her own phone and the customer's
         # A double click: the second comes while the first waits for the PBX's word.
         answers = await asyncio.gather(
             *(office.retail.click(24, CUSTOMER, shop="shop1") for _ in range(2))
@@ -123,7 +144,8 @@ async def test_a_queue_rings_and_both_agents_see_the_card(choice: Choice, crm: S
     async with an_office(choice, crm) as office:
         await office.connects()
         await office.is_registered()
-        office.nobody_hangs_up_before("in", 24, 25)
+        office.hold_until_shown("in", 24, 25, before=picks_up)
+        office.hold_until_answered(1)
         # The customer is GOLD: the queue rings at both.
         cast = Cast(started_at=office.mesh.platform.clock.now(), serial=1, caller=GOLD)
         await office.mesh.pbx.play("queue_ringall", cast)

@@ -50,7 +50,9 @@ async def a_call(mesh: WholeMesh) -> CallRecord:
 
     async def is_known() -> bool:
         record = await mesh.api.call(IDENTITY)
-        return record is not None and bool(record.answered_at and record.candidates)
+        if record is None or not record.legs or record.legs[0].rang_at is None:
+            return False
+        return bool(record.answered_at and record.candidates)
 
     await eventually(is_known)
     await say(mesh, "ended", 33, disposition="answered", hangup_by="caller")

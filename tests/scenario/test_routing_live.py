@@ -49,6 +49,7 @@ tenants:
            trunks: [trunk], askers: [127.0.0.0/8]}]
     rules:
       - name: by-get
+        within: 10s
         ivrs: [pin]
         greeting: custom/enter-your-pin
         custom: {url: "$crm/field?shop=7"}
@@ -56,6 +57,7 @@ tenants:
         rows: [{operator: "=", value: gold, destination: "queue:gold"}]
         default: extension:102
       - name: by-post
+        within: 10s
         dids: ["442079460002"]
         custom:
           url: $crm/field

@@ -28,6 +28,7 @@ from shared.sandbox.site import TENANT
 from shared.testing.waiting import eventually
 from tests.contract.retailcrm_server import KEY, RetailCrm, retail_crm
 from tests.contract.uis_kit import TOKEN, Account, an_account, error
+from tests.scenario.conftest import has_begun
 
 SITE = """\
 version: 1
@@ -143,6 +144,7 @@ async def an_office(choice: Choice) -> AsyncIterator[Office]:
             ) as state:
                 office = Office(uis, crm, platform, url, key, session)
                 uis.methods["update.employees"] = office.set_status
+                await has_begun(platform)
 
                 async def is_registered() -> bool:
                     await office.ask("POST", "/v1/crm/shop/telephony/register")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,7 +23,7 @@ from shared.runtime.settings import HttpSettings, OpsSettings
 from shared.sandbox.site import TENANT
 from shared.testing.waiting import eventually
 from tests.contract.streams_kit import Event, Heard, Page, Phones, listening
-from tests.scenario.conftest import WholeMesh
+from tests.scenario.conftest import WholeMesh, has_begun
 
 pytestmark = [pytest.mark.rabbitmq, pytest.mark.mongodb]
 
@@ -66,6 +66,7 @@ async def another_gateway(choice: Choice) -> AsyncIterator[str]:
             drain=timedelta(seconds=1),
         ) as state,
     ):
+        await has_begun(platform)
         yield f"http://127.0.0.1:{state.http_port}"
 
 
@@ -76,14 +77,20 @@ async def two(mesh: WholeMesh, choice: Choice) -> AsyncIterator[Two]:
 
 
 class Traffic:
-    """Calls that ring at two phones, are taken, missed, handed on or given up, as it falls out."""
+    """
+    Calls that ring at two phones, are taken, missed, handed on or given up, as it falls out. Nobody
+    hangs up before *screens*, which are of phone 101, show what is to be shown until then; but for
+    calls that are *over_at_once*, of which one replica may hear the end first.
+    """
 
-    def __init__(self, mesh: WholeMesh, luck: random.Random) -> None:
+    def __init__(self, mesh: WholeMesh, luck: random.Random, *screens: Heard) -> None:
         publisher = mesh.platform.publisher("ingest")
         self._known = Phones(publisher, number=JANE, tenant=TENANT)
         self._strange = Phones(publisher, number=STRANGER, tenant=TENANT)
         self._luck = luck
+        self._screens = screens
         self.calls = [str(new_id()) for _ in range(CALLS)]
+        self.over_at_once: set[str] = set()
 
     async def play(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -93,6 +100,15 @@ class Traffic:
 
     async def _pause(self, most: float) -> None:
         await CLOCK.sleep(timedelta(seconds=self._luck.random() * most))
+
+    async def _are_shown(self, call: str, kind: str, *, times: int = 1) -> None:
+        def are_shown() -> bool:
+            return all(
+                sum(event["call_id"] == call for event in screen.of(kind)) >= times
+                for screen in self._screens
+            )
+
+        await eventually(are_shown)
 
     async def _play(self, call: str) -> None:
         phones = self._known if self._luck.random() < 0.7 else self._strange
@@ -106,26 +122,40 @@ class Traffic:
                 await phones.answers(call, "101", f"{call}-1")
                 await phones.leaves(call, "102", f"{call}-2", LegOutcome.ELSEWHERE)
                 await self._pause(0.3)
+                await self._are_shown(call, "pop")
+                await self._are_shown(call, "answered")
                 await phones.leaves(call, "101", f"{call}-1")
             case 1:  # 102 takes it and hands it on to 101
+                await self._are_shown(call, "pop")
                 await phones.answers(call, "102", f"{call}-2")
                 await phones.leaves(call, "101", f"{call}-1", LegOutcome.ELSEWHERE)
+                await self._are_shown(call, "closed")
                 await phones.rings(call, "101", f"{call}-3")
                 await phones.leaves(call, "102", f"{call}-2")
                 await self._pause(0.2)
                 await phones.answers(call, "101", f"{call}-3")
+                await self._are_shown(call, "pop", times=2)
+                await self._are_shown(call, "answered")
                 await phones.leaves(call, "101", f"{call}-3")
             case 2:  # nobody does, and it is all over at once
+                self.over_at_once.add(call)
                 await asyncio.gather(
                     phones.leaves(call, "101", f"{call}-1", LegOutcome.CANCELLED),
                     phones.leaves(call, "102", f"{call}-2", LegOutcome.CANCELLED),
                     phones.ends(call),
                 )
+            case _:  # who called hangs up
+                await self._are_shown(call, "pop")
         await phones.ends(call)
 
 
-async def moves_about(two: Two, luck: random.Random, done: asyncio.Event) -> list[Event]:
-    """All that a client is told that is cut off again and again and connects anywhere."""
+async def moves_about(
+    two: Two, luck: random.Random, done: asyncio.Event, wanted: Callable[[], set[str]]
+) -> list[Event]:
+    """
+    All that a client is told that is cut off again and again and connects anywhere; at last, it
+    stays for what it has not had of *wanted*.
+    """
     told: list[Event] = []
     last: str | None = None
     while True:
@@ -134,6 +164,10 @@ async def moves_about(two: Two, luck: random.Random, done: asyncio.Event) -> lis
         headers = {"Last-Event-ID": last} if last is not None else None
         async with listening(two.session, url + MINE, key=two.key, headers=headers) as heard:
             if was_done:
+                known = {event["id"] for event in told}
+                await eventually(
+                    lambda: wanted() <= known | {event["id"] for event in heard.events}  # noqa: B023  asked at once
+                )
                 await settled(heard)
             else:
                 await CLOCK.sleep(timedelta(seconds=luck.random() * 0.4))
@@ -157,29 +191,46 @@ async def test_a_client_that_moves_between_replicas_misses_nothing(two: Two, see
     luck, done = random.Random(seed), asyncio.Event()
     # A replica that has just begun cannot say of what came shortly before: it resets.
     await CLOCK.sleep(MARGIN)
-    traffic = Traffic(two.mesh, luck)
     async with (
         listening(two.session, two.urls[0] + MINE, key=two.key) as here,
         listening(two.session, two.urls[1] + MINE, key=two.key) as there,
     ):
+        traffic = Traffic(two.mesh, luck, here, there)
+
+        def told_by(heard: Heard) -> list[set[str]]:
+            """What every replica tells by the same ids."""
+            return [
+                ids(heard.events, "pop", but_of=traffic.over_at_once),
+                ids(heard.events, "answered", but_of=traffic.over_at_once),
+                ids(heard.events, "closed"),
+            ]
+
+        def told_by_both() -> set[str]:
+            return {
+                one
+                for kind in ("pop", "answered", "closed")
+                for one in ids(here.events, kind) & ids(there.events, kind)
+            }
+
         moving = [
-            asyncio.create_task(moves_about(two, random.Random(seed + n), done)) for n in range(3)
+            asyncio.create_task(moves_about(two, random.Random(seed + n), done, told_by_both))
+            for n in range(3)
         ]
         await traffic.play()
         await settled(here, there)
         # On a busy machine one may be seconds behind the other.
-        await eventually(lambda: told_of(here) == told_of(there))
+        await eventually(lambda: told_by(here) == told_by(there))
+        await eventually(lambda: shown_by(here.events).calls == {} == shown_by(there.events).calls)
         done.set()
         movers = await asyncio.gather(*moving)
 
     # What both replicas told, each in its order, has the same ids: all rings, answers, cards.
-    for kind in ("pop", "answered", "closed"):
-        assert ids(here.events, kind) == ids(there.events, kind), kind
-    assert len(ids(here.events, "pop")) >= CALLS
+    assert told_by(here) == told_by(there)
+    assert {event["call_id"] for event in here.of("pop")} >= {*traffic.calls} - traffic.over_at_once
+    assert traffic.over_at_once < {*traffic.calls}
     for told in movers:
         assert "reset" not in [event["kind"] for event in told]
-        for kind in ("pop", "answered", "closed"):
-            assert ids(told, kind) >= ids(here.events, kind) & ids(there.events, kind), kind
+        assert {event["id"] for event in told} >= told_by_both()
     for told in (here.events, there.events, *movers):
         page = shown_by(told)
         assert page.calls == {}, "everything that was shown is closed"
@@ -188,13 +239,11 @@ async def test_a_client_that_moves_between_replicas_misses_nothing(two: Two, see
         assert_in_order(told)
 
 
-def told_of(heard: Heard) -> list[set[str]]:
-    """What every replica tells by the same ids."""
-    return [ids(heard.events, kind) for kind in ("pop", "answered", "closed")]
-
-
-def ids(events: list[Event], kind: str) -> set[str]:
-    return {event["id"] for event in events if event["kind"] == kind}
+def ids(events: list[Event], kind: str, *, but_of: Collection[str] = ()) -> set[str]:
+    """Of that kind, but those of these calls."""
+    return {
+        event["id"] for event in events if event["kind"] == kind and event["call_id"] not in but_of
+    }
 
 
 def shown_by(events: list[Event]) -> Page:
@@ -249,9 +298,12 @@ async def test_a_pop_dismissed_at_one_replica_is_told_at_the_other(two: Two) -> 
 
 
 async def test_a_replica_that_comes_late_shows_what_the_others_do(
-    mesh: WholeMesh, choice: Choice
+    mesh: WholeMesh, choice: Choice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A rolling restart in the middle of calls: what is open stays, by the same ids."""
+    # What comes later than that is told by and by, in another order.
+    for name in ("_WAITED_FOR", "_ASKED_WITHIN"):
+        monkeypatch.setattr(f"services.gateway.screens.catching.{name}", timedelta(minutes=1))
     phones = Phones(mesh.platform.publisher("ingest"), number=JANE, tenant=TENANT)
     open_call, over = str(new_id()), str(new_id())
     key = mesh.key.get_secret_value()

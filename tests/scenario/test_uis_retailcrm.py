@@ -17,10 +17,11 @@ import pytest
 from shared.clock import ManualClock
 from shared.runtime.platform import Choice
 from shared.sandbox.site import TENANT
+from shared.site.pbx import UisPbx
 from tests.contract.retailcrm_server import KEY, retail_crm
 from tests.contract.streams_kit import listening
 from tests.contract.uis_kit import TOKEN, an_account, error
-from tests.scenario.edge_kit import PUBLIC_URL, Exchange, Office, an_office
+from tests.scenario.edge_kit import BEFORE_REPORT, PUBLIC_URL, Exchange, Office, an_office
 from tests.scenario.uis_calls_kit import MOSCOW, Row, UisCall
 
 SHOP1, SHOP2 = "+74999999999", "+74998888888"
@@ -48,7 +49,6 @@ tenants:
           external_phones: "74999999999,74998888888"
           telephony_api: {api}
         credentials: {{api_key: {key}}}
-        journal: {{after: 10s}}
         status: {{tell: true}}
         telephony: {{registered: true, title: Moscow office}}
     dialing:
@@ -100,7 +100,19 @@ def kinds(office: Office, user: int) -> list[str]:
 
 async def uploaded(office: Office, call: UisCall) -> dict[str, Any]:
     """The call in the CRM, once it and its report are through; it was sent once."""
+
+    def is_asked_for() -> bool:
+        asked = office.uis.asked("get.call_legs_report")
+        return call.session in {one["filter"]["value"] for one in asked}
+
+    await office.pass_to(office.clock.now() + BEFORE_REPORT)
+    await office.until(is_asked_for, of="the report", due=UisPbx.tells_late)
+    await office.quiet()
+    # It goes when no recording can be told any more.
+    assert call.ended is not None
+    await office.pass_to(call.ended + UisPbx.tells_late)
     await office.until(lambda: call.reference in office.crm.calls, of="the upload")
+    await office.sent()
     await office.pass_time(120)
     assert office.crm.batches == [1]
     return office.crm.calls[call.reference]
@@ -109,6 +121,7 @@ async def uploaded(office: Office, call: UisCall) -> dict[str, Any]:
 async def hears_of(office: Office, *bodies: Row) -> None:
     for body in bodies:
         await office.notify(body)
+    await office.quiet()
 
 
 # -- the module ------------------------------------------------------------------------------------
@@ -154,10 +167,9 @@ async def test_who_calls_is_shown_while_the_phone_rings(office: Office) -> None:
     path = f"{office.url}/v1/agents/101/events"
     async with listening(office.session, path, key=office.key.get_secret_value()) as screen:
         call = office.uis.comes_in(CUSTOMER, SHOP1[1:])
-        await office.notify(call.incoming(office.clock.now()))
+        await hears_of(office, call.incoming(office.clock.now()))
         assert kinds(office, 24) == []
-        await office.notify(call.rings(25, office.clock.now()))
-        await office.until(lambda: bool(kinds(office, 24)), of="the card")
+        await hears_of(office, call.rings(25, office.clock.now()))
         (card,) = office.crm.shown_to(24)
         assert card == {
             "phone": f"+{CUSTOMER}",
@@ -177,10 +189,10 @@ async def test_who_calls_is_shown_while_the_phone_rings(office: Office) -> None:
 async def test_a_lost_call_is_uploaded_as_one_that_nobody_answered(office: Office) -> None:
     call = office.uis.comes_in(STRANGER, SHOP2[1:])
     await hears_of(office, call.incoming(call.began), call.rings(26, call.began))
-    await office.until(lambda: bool(kinds(office, 27)), of="the card")
+    assert kinds(office, 27) == ["in"]
     await office.pass_time(17)
-    await office.notify(call.ends(call.began + timedelta(seconds=17), is_lost=True))
-    await office.until(lambda: kinds(office, 27) == ["in", "hangup"], of="the end of the card")
+    await hears_of(office, call.ends(call.began + timedelta(seconds=17), is_lost=True))
+    assert kinds(office, 27) == ["in", "hangup"]
     assert office.crm.shown_to(27)[-1]["hangupStatus"] == "no answered"
     said = await uploaded(office, call)
     assert said == {
@@ -208,14 +220,14 @@ async def a_talk(office: Office, *, told: int = 1) -> UisCall:
         await hears_of(office, *(body for body in bodies for _ in range(told)))
 
     await tell(call.incoming(at(0)), call.rings(25, at(1)), call.rings(26, at(1)))
-    await office.until(lambda: kinds(office, 24) == kinds(office, 27) == ["in"], of="the cards")
+    assert kinds(office, 24) == kinds(office, 27) == ["in"]
     await office.pass_to(at(8))
     await tell(call.answers(25, at(8)))
     await office.pass_to(at(73))
     await tell(call.leaves(25, at(73)))
-    await office.until(lambda: kinds(office, 24) == ["in", "hangup"], of="her card's end")
+    assert kinds(office, 24) == ["in", "hangup"]
     await tell(call.ends(at(73)))
-    await office.until(lambda: kinds(office, 27) == ["in", "hangup"], of="his card's end")
+    assert kinds(office, 27) == ["in", "hangup"]
     return call
 
 
@@ -278,30 +290,24 @@ async def test_a_click_is_a_call_of_the_employee_and_is_followed_to_its_end(
     (call,) = office.uis.ordered
     states = [await dial_state(office, dial_id)]
 
-    async def until(state: str) -> None:
-        async def is_there() -> bool:
-            return await dial_state(office, dial_id) == state
-
-        await office.until(is_there, of=state)
-        states.append(state)
+    async def tell(body: Row) -> None:
+        await hears_of(office, body)
+        states.append(await dial_state(office, dial_id))
 
     def at(seconds: int) -> datetime:
         return call.began + timedelta(seconds=seconds)
 
     await office.pass_to(at(1))
-    await office.notify(call.rings(25, at(1)))
-    await until("agent_ringing")
+    await tell(call.rings(25, at(1)))
     assert kinds(office, 24) == [], "his own phone rings: he knows whom he calls"
     call.picks_up(25, at(4))
     await office.pass_to(at(9))
-    await office.notify(call.answers(25, at(9)))
-    await until("connected")
-    await office.until(lambda: kinds(office, 24) == ["out"], of="the card")
+    await tell(call.answers(25, at(9)))
+    assert kinds(office, 24) == ["out"]
     await office.pass_to(at(51))
-    await office.notify(call.ends(at(51)))
-    await until("ended")
+    await tell(call.ends(at(51)))
     assert states == ["requested", "agent_ringing", "connected", "ended"]
-    await office.until(lambda: kinds(office, 24) == ["out", "hangup"], of="the card's end")
+    assert kinds(office, 24) == ["out", "hangup"]
     out, hangup = office.crm.shown_to(24)
     assert (out["phone"], out["codes"]) == (f"+{CUSTOMER}", ["101"])
     assert (out["externalPhone"], hangup["externalPhone"]) == (SHOP2, SHOP2), "the record's shop"
@@ -361,7 +367,8 @@ async def test_a_click_that_the_account_refuses_is_refused_in_the_crm(
     async def is_noted() -> bool:
         """What came of a request is noted when it has been answered."""
         _, audit = await office.ask("GET", "/v1/audit?action=dial")
-        outcomes = [(one["key"], one["outcome"], one.get("status")) for one in audit["entries"]]
+        entries = audit.get("entries", ())
+        outcomes = [(one["key"], one["outcome"], one.get("status")) for one in entries]
         return outcomes == [("crm shop", "done", 200), ("crm shop", "refused", 409)]
 
     await office.until(is_noted, of="the audit log")
@@ -390,7 +397,8 @@ async def test_what_a_user_does_goes_to_the_account_and_back_without_a_loop(
         assert answer is not None
         assert answer.status == 202, answer.body
         changes += 1
-        await office.until(lambda: office.uis.employees[25] == SAME[word], of=word)  # noqa: B023  asked at once
+        await office.quiet()
+        assert office.uis.employees[25] == SAME[word]
         # Longer than an echo is known for, and than all tries of telling.
         await office.pass_time(200)
         assert office.crm.users[24].status == word
@@ -403,7 +411,8 @@ async def test_what_a_user_does_goes_to_the_account_and_back_without_a_loop(
     # The other way: Anna says it at the account.
     for told, word in enumerate(("free", "busy", "break", "dinner"), start=1):
         office.uis.does(25, SAME[word])
-        await office.until(lambda: office.crm.users[24].status == word, of=word)  # noqa: B023  asked at once
+        await office.quiet()
+        assert office.crm.users[24].status == word
         await office.pass_time(200)
         assert office.crm.asked[path] == told
         assert office.uis.employees[25] == SAME[word]

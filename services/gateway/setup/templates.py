@@ -51,9 +51,7 @@ class FormField(BaseModel):
         default=None, description="May be made of the parameters before it: `{{.region}}`."
     )
     options: tuple[str, ...] = Field(default=(), description="The only values it takes.")
-    pattern: str | None = Field(
-        default=None, description="An RE2 pattern of the whole value."
-    )
+    pattern: str | None = Field(default=None, description="An RE2 pattern of the whole value.")
 
 
 class FormSecret(BaseModel):
