@@ -71,6 +71,7 @@ tenants:
         dids: ["74999999999", "74998888888"]
         crm: shop
         field: vip
+        within: 10s
         rows:
           - {{operator: "=", value: "yes", destination: [manager, "queue:sales"]}}
         default: [manager, "queue:sales"]

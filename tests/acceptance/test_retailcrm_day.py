@@ -73,8 +73,8 @@ async def registered(office: Office) -> None:
 
 async def is_told_who_is_unknown(office: Office) -> bool:
     """The site has an agent whose user the CRM does not have."""
-    _, module = await office.ask("GET", "/v1/crm/shop/telephony")
-    return bool(module["unknown"] == ["99"])
+    status, module = await office.ask("GET", "/v1/crm/shop/telephony")
+    return status == 200 and bool(module["unknown"] == ["99"])
 
 
 async def uploaded(day: Day) -> None:
@@ -154,9 +154,9 @@ async def a_code_is_taken_out(day: Day) -> None:
     await day.play(day.to_queue(day.stranger(), "shop1", [DORA, EVE], 30))
 
     async def module() -> dict[str, Any]:
+        """Nothing while the mesh has no time to say."""
         status, found = await day.office.ask("GET", "/v1/crm/shop/telephony")
-        assert status == 200, found
-        return dict(found)
+        return dict(found) if status == 200 else {}
 
     async def is_told() -> bool:
         return [one["code"] for one in (await module()).get("unreached", [])] == [EVE.extension]

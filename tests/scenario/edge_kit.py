@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import aiohttp
+import pytest
 from pydantic import SecretStr
 
 from services.catalog import CATALOG, consumers
@@ -35,6 +36,7 @@ from shared.runtime.platform import Choice, open_platform
 from shared.runtime.service import Platform
 from shared.runtime.settings import HttpSettings, OpsSettings
 from shared.storage.port import Is, Op
+from shared.testing.patience import patient_with_mongodb, patient_with_rabbitmq
 from shared.testing.waiting import eventually
 from tests.contract.retailcrm_server import RetailCrm
 from tests.contract.uis_kit import Account, Method, error, result
@@ -199,7 +201,7 @@ class Office:
         asking = asyncio.ensure_future(
             self.session.get(f"{self.url}/v1/pbx/{PBX}/route", params=params)
         )
-        await self.until(asking.done, of="a route", due=_STEP)
+        await self.until(asking.done, of="a route")
         async with asking.result() as answer:
             assert answer.status == 200, await answer.text()
             return dict(await answer.json())
@@ -305,6 +307,15 @@ def _counted(metrics: Metrics, name: MetricName) -> Counter[tuple[str, ...]]:
     )
 
 
+@contextmanager
+def patience() -> Iterator[None]:
+    """Servers and services of the meshes that are made meanwhile are slow, and never away."""
+    with patient_with_mongodb(), patient_with_rabbitmq(), pytest.MonkeyPatch.context() as patch:
+        for name in ("GATEWAY_ASK_WITHIN", "LOOKUP_SEARCH_WITHIN"):
+            patch.setenv(f"CALLMESH_{name}", "60s")
+        yield
+
+
 @asynccontextmanager
 async def an_office(
     choice: Choice,
@@ -317,26 +328,27 @@ async def an_office(
     """*site* is applied each time that the mesh starts."""
     choice = replace(choice, mesh=choice.mesh.model_copy(update={"public_url": PUBLIC_URL}))
     ticking = asyncio.create_task(_ticking(clock))
-    async with (
-        open_platform(choice, consumers=consumers(), clock=clock) as platform,
-        aiohttp.ClientSession() as session,
-    ):
-        key = await prepare(platform, site)
-        async with running(
-            [entry.build for entry in CATALOG.values()],
-            platform,
-            http=HttpSettings(port=0),
-            ops=OpsSettings(port=0),
-            drain=choice.mesh.drain,
-        ) as state:
-            url = f"http://127.0.0.1:{state.http_port}"
-            crm.led = {PUBLIC_URL: url}
-            office = Office(uis, crm, platform, clock, url, key, session)
-            uis.notify = office.notify
-            await has_begun(platform)
-            ticking.cancel()
-            yield office
-            assert state.failed is None
-            # What is left by its own time has that time to end.
-            ticking = asyncio.create_task(_ticking(clock))
+    with patience():
+        async with (
+            open_platform(choice, consumers=consumers(), clock=clock) as platform,
+            aiohttp.ClientSession() as session,
+        ):
+            key = await prepare(platform, site)
+            async with running(
+                [entry.build for entry in CATALOG.values()],
+                platform,
+                http=HttpSettings(port=0),
+                ops=OpsSettings(port=0),
+                drain=choice.mesh.drain,
+            ) as state:
+                url = f"http://127.0.0.1:{state.http_port}"
+                crm.led = {PUBLIC_URL: url}
+                office = Office(uis, crm, platform, clock, url, key, session)
+                uis.notify = office.notify
+                await has_begun(platform)
+                ticking.cancel()
+                yield office
+                assert state.failed is None
+                # What is left by its own time has that time to end.
+                ticking = asyncio.create_task(_ticking(clock))
     ticking.cancel()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
+from shared.clock import SystemClock
 from shared.contracts.calls import CallRecord, EntryState
 from shared.ids import call_id
+from shared.moments import to_text
 from shared.sandbox.site import TENANT
 from shared.testing.waiting import eventually
 from tests.scenario.conftest import WholeMesh
@@ -17,8 +20,12 @@ LEAD = "829914000000506009"
 RECORDING = "https://pbx.example/rec/0001.wav"
 
 
+#: A PBX's clock that is days off is not believed.
+AN_HOUR_AGO = SystemClock().now() - timedelta(hours=1)
+
+
 def at(second: int) -> str:
-    return f"2026-11-21T12:00:{second:02}Z"
+    return to_text(AN_HOUR_AGO + timedelta(seconds=second))
 
 
 async def say(mesh: WholeMesh, event: str, second: int, **more: Any) -> None:

@@ -13,6 +13,7 @@ import pytest
 from shared.clock import SystemClock
 from shared.contracts.calls import CallRecord, Disposition
 from shared.ids import call_id
+from shared.moments import to_text
 from shared.pbx.asterisk.ami_wire import AmiMessage
 from shared.sandbox.demo import is_settled
 from shared.sandbox.people import USERS
@@ -313,19 +314,21 @@ async def test_a_phone_dials_one_number_at_a_time(mesh: WholeMesh) -> None:
 
 
 async def test_a_generic_pbx_reports_a_call_by_hooks(mesh: WholeMesh) -> None:
-    at = "2026-11-21T10:00:0{}Z"
+    def at(second: int) -> str:
+        return to_text(AN_HOUR_AGO + timedelta(seconds=second))
+
     base = {"call": "g-1"}
     events = [
         {
             "event": "started",
-            "at": at.format(0),
+            "at": at(0),
             "direction": "inbound",
             "caller": "07700 900123",
             "dialled": "442079460001",
         },
-        {"event": "ringing", "at": at.format(1), "extension": "101", "caller": "07700 900123"},
-        {"event": "answered", "at": at.format(2), "extension": "101"},
-        {"event": "ended", "at": at.format(7), "hangup_by": "caller"},
+        {"event": "ringing", "at": at(1), "extension": "101", "caller": "07700 900123"},
+        {"event": "answered", "at": at(2), "extension": "101"},
+        {"event": "ended", "at": at(7), "hangup_by": "caller"},
     ]
     whole = [{**base, **event} for event in events]
     assert await mesh.post("/v1/hooks/door", whole[0]) == (202, {"accepted": 1})

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
+from shared.clock import SystemClock
 from shared.ids import call_id
+from shared.moments import to_text
 from shared.sandbox.people import USERS
 from shared.sandbox.site import CRM, TENANT
 from shared.site.documents import SITES
@@ -48,11 +51,12 @@ async def by_email(mesh: WholeMesh) -> None:
 
 async def owner_of_a_call(mesh: WholeMesh, extension: str) -> Any:
     call = f"by-{extension}"
-    about = {"call": call, "at": "2026-11-21T10:00:00Z"}
+    began = SystemClock().now() - timedelta(minutes=1)
+    about = {"call": call, "at": to_text(began)}
     events = [
         {**about, "event": "started", "direction": "inbound", "caller": "+447700900123"},
         {**about, "event": "answered", "extension": extension},
-        {**about, "event": "ended", "at": "2026-11-21T10:00:05Z"},
+        {**about, "event": "ended", "at": to_text(began + timedelta(seconds=5))},
     ]
     assert (await mesh.post("/v1/hooks/door", {"events": events[:2]}))[0] == 202
 
