@@ -177,7 +177,12 @@ async def test_it_is_waited_as_long_as_the_subscriber_says(slow: Mesh, clock: Ma
     slow.to.answer = lambda _: web.Response(status=429, headers={"Retry-After": "3600"})
     await slow.subscribe()
     await slow.tell(started())
-    await slow.settled("waiting")
+
+    async def has_tried() -> bool:
+        # It waits before it, too.
+        return any(one.attempts for one in await slow.stored())
+
+    await eventually(has_tried)
     (one,) = await slow.stored()
     assert one.due_at is not None
     assert one.due_at - clock.now() == timedelta(hours=1)
