@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -36,6 +36,7 @@ from shared.sandbox.demo import MeshApi
 from shared.sandbox.pbx import SandboxPbx
 from shared.sandbox.site import PBX, TENANT, site_file
 from shared.secrets import new_key
+from shared.testing.patience import patient_with_mongodb, patient_with_rabbitmq
 from shared.testing.sweeping import sweep
 from shared.testing.waiting import eventually
 
@@ -126,10 +127,14 @@ def free_ports(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How long a dialplan is waited for is real time; a busy machine needs more of it."""
+def patience(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """How long dialplans, servers and services are waited for is real time: here as long as it takes."""
     for name in ("_ENVIRONMENT_WITHIN", "_COMMAND_WITHIN"):
         monkeypatch.setattr(f"shared.pbx.asterisk.fastagi.{name}", timedelta(minutes=1))
+    for setting in ("GATEWAY_ASK_WITHIN", "LOOKUP_SEARCH_WITHIN"):
+        monkeypatch.setenv(f"CALLMESH_{setting}", "60s")
+    with patient_with_mongodb(), patient_with_rabbitmq():
+        yield
 
 
 @pytest.fixture
