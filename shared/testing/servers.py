@@ -97,8 +97,10 @@ class LocalServer:
         self._end(signal.SIGKILL)
 
     def freeze(self) -> None:
-        """A cut cable: the connections stay, nothing answers."""
+        """A cut cable: the connections stay, nothing answers. Returns when no thread of it runs."""
         self._signal(signal.SIGSTOP)
+        while self.process is not None and self.process.poll() is None and self._runs():
+            time.sleep(0.001)
 
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
@@ -140,6 +142,12 @@ class LocalServer:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def _runs(self) -> bool:
+        """A thread that waits for a core stops when it has one."""
+        assert self.process is not None
+        stats = Path(f"/proc/{self.process.pid}/task").glob("*/stat")
+        return any(stat.read_text().rpartition(")")[2].split()[0] not in "Tt" for stat in stats)
 
     def _signal(self, number: signal.Signals) -> None:
         if self.process is not None and self.process.poll() is None:
