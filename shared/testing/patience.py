@@ -46,6 +46,15 @@ def patient_with_rabbitmq() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def patient_with_services() -> Iterator[None]:
+    """Meshes that are made meanwhile wait for a minute, for servers and for services of theirs."""
+    with patient_with_mongodb(), patient_with_rabbitmq(), pytest.MonkeyPatch.context() as patch:
+        for setting in ("GATEWAY_ASK_WITHIN", "LOOKUP_SEARCH_WITHIN"):
+            patch.setenv(f"CALLMESH_{setting}", f"{_A_WHILE.total_seconds():g}s")
+        yield
+
+
 class Patient(Glance):
     """
     However slow the machine is, the store is there; a store that is away is away at once, and one

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -13,25 +10,9 @@ import pytest
 from shared.errors import Rejected
 from shared.net.guard import AddressGuard, GuardedResolver, networks
 from shared.net.streams import open_stream
+from tests.contract.inner_service import inner_service
 
 LOOPBACK = AddressGuard(networks("127.0.0.0/8", setting="X"))
-
-
-@asynccontextmanager
-async def listening() -> AsyncIterator[tuple[int, list[str]]]:
-    """At 127.0.0.1 alone: its port, and the addresses that were connected to."""
-    heard: list[str] = []
-
-    def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        heard.append(writer.get_extra_info("sockname")[0])
-        writer.close()
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1], heard
-    finally:
-        server.close()
-        await server.wait_closed()
 
 
 def meaning(*addresses: str, guard: AddressGuard = LOOPBACK) -> GuardedResolver:
@@ -53,13 +34,13 @@ async def reached(port: int, names: GuardedResolver | None, host: str = "pbx.exa
 
 
 async def test_it_goes_to_the_address_that_was_looked_at() -> None:
-    async with listening() as (port, heard):
+    async with inner_service() as (port, heard):
         await reached(port, meaning("127.0.0.1"))
         assert heard == ["127.0.0.1"]
 
 
 async def test_where_one_address_does_not_answer_the_next_is_tried() -> None:
-    async with listening() as (port, heard):
+    async with inner_service() as (port, heard):
         await reached(port, meaning("127.0.0.2", "127.0.0.1"))
         assert heard == ["127.0.0.1"]
         for none in (meaning("127.0.0.2", "127.0.0.3"), meaning()):
@@ -69,7 +50,7 @@ async def test_where_one_address_does_not_answer_the_next_is_tried() -> None:
 
 async def test_a_name_of_which_one_address_is_forbidden_is_not_connected_to() -> None:
     guard = AddressGuard(networks("127.0.0.1/32", setting="X"))
-    async with listening() as (port, heard):
+    async with inner_service() as (port, heard):
         with pytest.raises(Rejected, match=r"127\.0\.0\.2 is not a public address"):
             await reached(port, meaning("127.0.0.1", "127.0.0.2", guard=guard))
         for host in ("127.0.0.1", "0x7f000001", "localhost"):
@@ -79,6 +60,6 @@ async def test_a_name_of_which_one_address_is_forbidden_is_not_connected_to() ->
 
 
 async def test_who_is_not_guarded_goes_anywhere() -> None:
-    async with listening() as (port, heard):
+    async with inner_service() as (port, heard):
         await reached(port, None, "127.0.0.1")
         assert heard == ["127.0.0.1"]

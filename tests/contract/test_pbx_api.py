@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from shared.sandbox.pbx import SECRET, USERNAME, SandboxPbx
 from shared.site.documents import SITES
 from shared.site.models import Site
 from tests.contract.crm_api_kit import CrmApi, opened
+from tests.contract.inner_service import inner_service
 from tests.contract.rest_kit import ask, patch
 
 KEPT = "********"
@@ -284,23 +284,6 @@ async def test_they_are_listed_page_by_page_by_kind_and_in_part(api: CrmApi) -> 
 
 
 # -- where it may lead -----------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def inner_service() -> AsyncIterator[tuple[int, list[str]]]:
-    """In the operator's own network: its port, and who connected."""
-    heard: list[str] = []
-
-    def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        heard.append(writer.get_extra_info("peername")[0])
-        writer.close()
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1], heard
-    finally:
-        server.close()
-        await server.wait_closed()
 
 
 async def check(api: CrmApi, pbx: str = "main") -> str:

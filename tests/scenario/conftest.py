@@ -36,7 +36,7 @@ from shared.sandbox.demo import MeshApi
 from shared.sandbox.pbx import SandboxPbx
 from shared.sandbox.site import PBX, TENANT, site_file
 from shared.secrets import new_key
-from shared.testing.patience import patient_with_mongodb, patient_with_rabbitmq
+from shared.testing.patience import patient_with_services
 from shared.testing.sweeping import sweep
 from shared.testing.waiting import eventually
 
@@ -131,9 +131,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """How long dialplans, servers and services are waited for is real time: here as long as it takes."""
     for name in ("_ENVIRONMENT_WITHIN", "_COMMAND_WITHIN"):
         monkeypatch.setattr(f"shared.pbx.asterisk.fastagi.{name}", timedelta(minutes=1))
-    for setting in ("GATEWAY_ASK_WITHIN", "LOOKUP_SEARCH_WITHIN"):
-        monkeypatch.setenv(f"CALLMESH_{setting}", "60s")
-    with patient_with_mongodb(), patient_with_rabbitmq():
+    with patient_with_services():
         yield
 
 

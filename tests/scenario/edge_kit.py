@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import aiohttp
-import pytest
 from pydantic import SecretStr
 
 from services.catalog import CATALOG, consumers
@@ -36,7 +35,7 @@ from shared.runtime.platform import Choice, open_platform
 from shared.runtime.service import Platform
 from shared.runtime.settings import HttpSettings, OpsSettings
 from shared.storage.port import Is, Op
-from shared.testing.patience import patient_with_mongodb, patient_with_rabbitmq
+from shared.testing.patience import patient_with_services
 from shared.testing.waiting import eventually
 from tests.contract.retailcrm_server import RetailCrm
 from tests.contract.uis_kit import Account, Method, error, result
@@ -307,15 +306,6 @@ def _counted(metrics: Metrics, name: MetricName) -> Counter[tuple[str, ...]]:
     )
 
 
-@contextmanager
-def patience() -> Iterator[None]:
-    """Servers and services of the meshes that are made meanwhile are slow, and never away."""
-    with patient_with_mongodb(), patient_with_rabbitmq(), pytest.MonkeyPatch.context() as patch:
-        for name in ("GATEWAY_ASK_WITHIN", "LOOKUP_SEARCH_WITHIN"):
-            patch.setenv(f"CALLMESH_{name}", "60s")
-        yield
-
-
 @asynccontextmanager
 async def an_office(
     choice: Choice,
@@ -328,7 +318,7 @@ async def an_office(
     """*site* is applied each time that the mesh starts."""
     choice = replace(choice, mesh=choice.mesh.model_copy(update={"public_url": PUBLIC_URL}))
     ticking = asyncio.create_task(_ticking(clock))
-    with patience():
+    with patient_with_services():
         async with (
             open_platform(choice, consumers=consumers(), clock=clock) as platform,
             aiohttp.ClientSession() as session,

@@ -46,7 +46,6 @@ from shared.testing.servers import free_port
 from shared.testing.waiting import eventually
 from tests.contract.journal_kit import SECOND, Journal, a_journal
 from tests.scenario.conftest import has_begun
-from tests.scenario.edge_kit import patience
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -98,12 +97,6 @@ def assert_each_once(crm: SandboxCrm, calls: Sequence[str]) -> None:
 
 
 # -- the whole service, real time --------------------------------------------------------------
-
-
-@pytest.fixture(autouse=True)
-def patient_with_servers() -> Iterator[None]:
-    with patience():
-        yield
 
 
 @pytest.fixture(autouse=True)

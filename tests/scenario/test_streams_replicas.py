@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,7 +24,6 @@ from shared.sandbox.site import TENANT
 from shared.testing.waiting import eventually
 from tests.contract.streams_kit import Event, Heard, Page, Phones, listening
 from tests.scenario.conftest import WholeMesh, has_begun
-from tests.scenario.edge_kit import patience
 
 pytestmark = [pytest.mark.rabbitmq, pytest.mark.mongodb]
 
@@ -32,12 +31,6 @@ JANE, STRANGER = "447700900123", "447700900999"
 MINE, ALL = "/v1/agents/101/events", "/v1/events"
 CALLS = 60
 CLOCK = SystemClock()
-
-
-@pytest.fixture(autouse=True)
-def patient_with_servers() -> Iterator[None]:
-    with patience():
-        yield
 
 
 @pytest.fixture(params=["servers"])
